@@ -1,0 +1,3 @@
+"""Options that the test suite itself needs."""
+
+pytest_plugins = ["pytester"]

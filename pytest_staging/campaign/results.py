@@ -1,0 +1,21 @@
+"""From one load window's raw outcome to the cell's metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pytest_staging.model.ports import LoadResult
+from pytest_staging.stats.summary import percentile
+
+PERCENTILES = {"p50": 50.0, "p95": 95.0, "p99": 99.0}
+
+
+def compute_metrics(result: LoadResult, duration_s: float) -> Mapping[str, float | None]:
+    """Percentiles in ms over successful requests, `fail_rate` as a share, `throughput` in successful requests/s."""
+    latencies = result.latencies_ms
+    metrics: dict[str, float | None] = {
+        name: round(percentile(latencies, q), 4) if latencies else None for name, q in PERCENTILES.items()
+    }
+    metrics["fail_rate"] = result.failures / result.requests if result.requests else None
+    metrics["throughput"] = round(len(latencies) / duration_s, 4)
+    return metrics

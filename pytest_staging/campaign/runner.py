@@ -1,0 +1,243 @@
+"""One cell: build or reuse, start, wait for health, warm up, load and sample, drain, stop. Fresh launch every time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from pytest_staging import durable
+from pytest_staging.campaign.results import compute_metrics
+from pytest_staging.campaign.service import LaunchedService, launch
+from pytest_staging.images import Artifact, ArtifactCache
+from pytest_staging.model.benchmark import Benchmark
+from pytest_staging.model.campaign import Campaign, Cell, CellSummary
+from pytest_staging.model.errors import CellFailure, LoadFailed, StagingError
+from pytest_staging.model.ports import (
+    LoadCommand,
+    LoadRequest,
+    LoadResult,
+    LoadTool,
+    MetricSource,
+    PhaseListener,
+    Process,
+    Target,
+)
+from pytest_staging.model.version import Version
+
+POLL_S = 0.005
+
+
+@dataclass(frozen=True)
+class CellRunner:
+    """Runs cells of one campaign on one target. `benchmark_folder` is the campaign's own pinned copy."""
+
+    campaign: Campaign
+    benchmark: Benchmark
+    benchmark_folder: Path
+    campaign_folder: Path
+    load_version: Callable[[str], Version]
+    target: Target
+    tool: LoadTool
+    source: MetricSource
+    artifacts: ArtifactCache
+    on_phase: PhaseListener
+
+    def run(self, cell: Cell, attempt: int, waited_s: float = 0.0) -> CellSummary:
+        """Never raises for what goes wrong with the cell: the summary says it. Interrupts pass, after the clean-up."""
+        folder = self.campaign_folder / cell.folder
+        watch = _PhaseWatch(cell.cell_id, self.on_phase, {"lease": waited_s})
+        started_at = _now()
+        facts: dict[str, Any] = {"host": dict(self.target.facts()), "load_tool": dict(self.campaign.load_tool)}
+        try:
+            with durable.storing(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+            outcome = {"outcome": "passed", **self._measure(cell, folder, watch, facts)}
+        except CellFailure as failure:
+            tail = failure.log_tail or durable.read_tail(folder / "service.log")
+            outcome = {"outcome": "failed", "reason": failure.reason, "log_tail": tail}
+        except StagingError as error:
+            outcome = {"outcome": "failed", "reason": str(error)}
+        except OSError as error:
+            outcome = {"outcome": "failed", "reason": f"{type(error).__name__}: {error}"}
+        return CellSummary(
+            campaign_id=self.campaign.campaign_id,
+            run_index=cell.run_index,
+            version_slug=cell.version_slug,
+            platform_mode=cell.platform_mode,
+            attempt=attempt,
+            started_at=started_at,
+            finished_at=_now(),
+            phases={name: round(seconds, 4) for name, seconds in watch.seconds.items()},
+            benchmark_sha256=self.campaign.benchmark_sha256,
+            smoke=self.campaign.smoke,
+            **_with_all_metrics(outcome, self.benchmark),
+            **facts,
+        )
+
+    def _measure(self, cell: Cell, folder: Path, watch: _PhaseWatch, facts: dict[str, Any]) -> dict[str, Any]:
+        with watch("build"):
+            version, artifact = self._artifact(cell, folder)
+            facts["artifact"] = {"fingerprint": artifact.fingerprint, "path": artifact.path.name}
+        with ExitStack() as stack:
+            with watch("start"):
+                service = launch(
+                    self.target,
+                    version.service.modes[cell.platform_mode],
+                    artifact.path,
+                    self._snapshot(cell),
+                    folder,
+                    self._environment(cell, artifact),
+                )
+                stack.callback(_stop, service, watch, facts)
+            request = self._load_request(service, folder)
+            load = self.tool.build_command(request)
+            with watch("warm_up"):
+                generator = self.target.start(load.command)
+                stack.callback(generator.stop, 0.0)
+                warm_at_s = _await_ready(load, generator, service, folder) + request.load.warm_up_s
+                sampling = self.source.observe(
+                    service.base_url, service.mode, service.process, folder / "samples.json"
+                )
+                stack.callback(sampling.close)
+                _await_instant(warm_at_s, generator, service, folder)
+            with watch("load"):
+                sampling.begin()
+                until_s = warm_at_s + request.load.duration_s
+                _await_instant(until_s, generator, service, folder)
+                reading = sampling.finish()
+            with watch("drain"):
+                _await_end(load, generator, service, folder)
+            result = self.tool.parse_output(request, warm_at_s, until_s)
+        facts["load_tool"] |= _load_facts(result)
+        _require_measured(result, self.tool.name, request.load.duration_s)
+        metrics = {**compute_metrics(result, request.load.duration_s), **reading.metrics}
+        return {"metrics": metrics, "missing": dict(reading.missing)}
+
+    def _artifact(self, cell: Cell, folder: Path) -> tuple[Version, Artifact]:
+        version = self.load_version(cell.version_slug)
+        pinned = self.campaign.versions[cell.version_slug]
+        if version.snapshot_fingerprint != pinned:
+            raise CellFailure(f"the snapshot of {cell.version_slug} changed after the campaign began; start a new one")
+        return version, self.artifacts.ensure(version, cell.platform_mode, folder / "build.log")
+
+    def _environment(self, cell: Cell, artifact: Artifact) -> dict[str, str]:
+        return {
+            "STAGING_CAMPAIGN": self.campaign.campaign_id,
+            "STAGING_CELL": cell.cell_id,
+            "STAGING_VERSION": cell.version_slug,
+            "STAGING_MODE": cell.platform_mode,
+            "STAGING_VERSION_ROOT": str(self._snapshot(cell)),
+            "STAGING_ARTIFACT": str(artifact.path),
+        }
+
+    def _snapshot(self, cell: Cell) -> Path:
+        return self.artifacts.versions_folder / cell.version_slug / "snapshot"
+
+    def _load_request(self, service: LaunchedService, folder: Path) -> LoadRequest:
+        load = self.benchmark.load
+        bodies = {name: self.benchmark_folder / self.benchmark.payloads[name]
+                  for name in self.benchmark.selected_functions}
+        script = self.benchmark_folder / load.script if load.script else None
+        return LoadRequest(base_url=service.base_url, load=load, bodies=bodies, folder=folder, script=script)
+
+
+class _PhaseWatch:
+    """Durations of the phases, in order, also of the one that failed."""
+
+    def __init__(self, cell_id: str, listener: PhaseListener, seconds: dict[str, float]) -> None:
+        self._cell_id = cell_id
+        self._listener = listener
+        self.seconds = seconds
+
+    @contextmanager
+    def __call__(self, phase: str) -> Iterator[None]:
+        self._listener(self._cell_id, phase)
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[phase] = self.seconds.get(phase, 0.0) + time.monotonic() - started
+
+
+def _stop(service: LaunchedService, watch: _PhaseWatch, facts: dict[str, Any]) -> None:
+    with watch("stop"):
+        facts["host"]["service_stop"] = service.process.stop(service.mode.stop_timeout_s)
+
+
+def _await_ready(load: LoadCommand, generator: Process, service: LaunchedService, folder: Path) -> float:
+    """The epoch instant at which the tool says that all its users send."""
+    deadline = time.monotonic() + load.deadline_s
+    while not load.ready_file.exists():
+        _require_alive(generator, service, folder)
+        if time.monotonic() > deadline:
+            raise LoadFailed("the load tool never began to send", durable.read_tail(load.command.log))
+        time.sleep(POLL_S)
+    return float(load.ready_file.read_text())
+
+
+def _await_instant(instant_s: float, generator: Process, service: LaunchedService, folder: Path) -> None:
+    while (left_s := instant_s - time.time()) > 0:
+        _require_alive(generator, service, folder)
+        time.sleep(min(left_s, 0.05))
+
+
+def _await_end(load: LoadCommand, generator: Process, service: LaunchedService, folder: Path) -> None:
+    deadline = time.monotonic() + load.deadline_s
+    while (status := generator.poll()) is None:
+        if (code := service.process.poll()) is not None:
+            raise service.died(code)
+        if time.monotonic() > deadline:
+            raise LoadFailed("the load tool did not end after its load", durable.read_tail(load.command.log))
+        time.sleep(POLL_S)
+    if status != 0:
+        raise LoadFailed(f"the load tool ended with status {status}", durable.read_tail(load.command.log))
+
+
+def _require_alive(generator: Process, service: LaunchedService, folder: Path) -> None:
+    if (code := service.process.poll()) is not None:
+        raise service.died(code)
+    if (status := generator.poll()) is not None:
+        raise LoadFailed(f"the load tool ended early with status {status}", durable.read_tail(folder / "load.log"))
+
+
+def _load_facts(result: LoadResult) -> dict[str, Any]:
+    known = {"requests": result.requests, "failures": result.failures, "first_error": result.first_error}
+    return {key: value for key, value in {**known, **result.facts}.items() if value is not None}
+
+
+def _require_measured(result: LoadResult, tool: str, duration_s: float) -> None:
+    if result.requests == 0:
+        raise LoadFailed(
+            f"{tool} started no request in the load window of {duration_s:g} s; lengthen duration_s or raise the load"
+        )
+    if result.failures == result.requests:
+        raise LoadFailed(f"every one of {result.requests} requests failed: {result.first_error}")
+
+
+def _with_all_metrics(outcome: dict[str, Any], benchmark: Benchmark) -> dict[str, Any]:
+    """Every metric of the benchmark is there: a value, or null with the reason."""
+    found = outcome.get("metrics", {})
+    missing = dict(outcome.get("missing", {}))
+    metrics = {name: found.get(name) for name in benchmark.metrics}
+    if outcome["outcome"] == "passed":
+        for name, value in metrics.items():
+            if value is None:
+                missing.setdefault(name, "no source of this campaign gives it")
+    return {**outcome, "metrics": metrics, "missing": {key: missing[key] for key in metrics if key in missing}}
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def smoke_benchmark(benchmark: Benchmark) -> Benchmark:
+    """The same contract with about a second of load per cell: enough to see that everything is wired."""
+    load = benchmark.load
+    return replace(
+        benchmark, load=replace(load, warm_up_s=min(load.warm_up_s, 0.2), duration_s=min(load.duration_s, 1.0))
+    )

@@ -1,0 +1,1 @@
+"""Load tools: each module builds one tool's command and parses its output. Targets execute."""

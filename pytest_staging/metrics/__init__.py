@@ -1,0 +1,1 @@
+"""Metric sources: what is read beside the load tool, over one load window."""

@@ -1,0 +1,99 @@
+"""Campaign, block, cell: what is to be run, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+CELL_SCHEMA_VERSION = 1
+CAMPAIGN_SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """Version × mode × run index. `position` is its place within its block, from 0."""
+
+    run_index: int
+    platform_mode: str
+    version_slug: str
+    position: int = field(default=0, compare=False)
+
+    @property
+    def cell_id(self) -> str:
+        return f"run{self.run_index:03d}-{self.platform_mode}-{self.version_slug}"
+
+    @property
+    def block_id(self) -> str:
+        """One run index in one mode: every version is measured back to back on one host."""
+        return f"run{self.run_index:03d}-{self.platform_mode}"
+
+    @property
+    def folder(self) -> str:
+        """The cell's folder below the campaign's, with '/' as separator."""
+        return f"runs/run-{self.run_index:03d}/{self.version_slug}__{self.platform_mode}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Campaign:
+    """A declared matrix and everything that pins it; `campaign.json` holds exactly this."""
+
+    campaign_id: str
+    created_at: str
+    baseline_slug: str
+    candidate_slugs: tuple[str, ...]
+    platform_modes: tuple[str, ...]
+    functions: tuple[str, ...]
+    runs: int
+    seed: int
+    order: str
+    smoke: bool
+    target: str
+    benchmark_path: str
+    benchmark_sha256: str
+    benchmark_files: Mapping[str, str]
+    versions: Mapping[str, str]
+    load_tool: Mapping[str, str]
+    cells: tuple[Cell, ...]
+    schema_version: int = CAMPAIGN_SCHEMA_VERSION
+
+    @property
+    def slugs(self) -> tuple[str, ...]:
+        return (self.baseline_slug, *self.candidate_slugs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellSummary:
+    """`cell-summary.json`: one attempt at a cell. Instants are ISO 8601 UTC; phases are seconds.
+
+    `metrics` has every metric of the benchmark; one that could not be had is None and `missing` says why.
+    `outcome` is pytest's word: passed or failed.
+    """
+
+    campaign_id: str
+    run_index: int
+    version_slug: str
+    platform_mode: str
+    attempt: int
+    outcome: str
+    started_at: str
+    finished_at: str
+    reason: str | None = None
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)
+    phases: Mapping[str, float] = field(default_factory=dict)
+    host: Mapping[str, Any] = field(default_factory=dict)
+    load_tool: Mapping[str, Any] = field(default_factory=dict)
+    artifact: Mapping[str, str] = field(default_factory=dict)
+    benchmark_sha256: str = ""
+    smoke: bool = False
+    log_tail: str = ""
+    schema_version: int = CELL_SCHEMA_VERSION
+
+    @property
+    def cell(self) -> Cell:
+        return Cell(self.run_index, self.platform_mode, self.version_slug)
+
+    @property
+    def passed(self) -> bool:
+        return self.outcome == "passed"

@@ -1,0 +1,77 @@
+"""The pytest plugin's door: options and fixtures only. Nothing else is imported unless a campaign is asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pytest_staging import hookspecs
+
+SESSION_PLUGIN = "staging-session"
+
+INI = (
+    ("staging_root", "workspace with versions/, benchmark/ and campaigns/ (default: the rootdir)"),
+    ("staging_benchmark_path", "benchmark file (default: benchmark/benchmark.yaml)"),
+    ("staging_runs", "number of runs (default: 10)"),
+    ("staging_order", "order of the versions within a block: balanced (default) or fixed"),
+    ("staging_baseline", "slug of the baseline (default: the version with status baseline)"),
+    ("staging_candidates", "slugs of the candidates (default: every version with status candidate)"),
+    ("staging_required_modes", "modes that platform_modes must contain (default: jvm native)"),
+    ("staging_lease_timeout_s", "how long a block waits for its host, in seconds (default: 3600)"),
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Every option is declared here and read in session/."""
+    group = parser.getgroup("staging", "compare versions of a service (pytest-staging)")
+    option = group.addoption
+    option("--staging-campaign", action="store_true", help="run a campaign: version × mode × run index")
+    option("--runs", metavar="N", help="runs of every version in every mode")
+    option("--baseline", metavar="SLUG", help="version to compare with")
+    option("--candidate", metavar="SLUG", action="append", default=[], help="version to judge; may be given again")
+    option("--campaign-id", metavar="ID", help="name of the campaign's folder (default: from date and seed)")
+    option("--benchmark-path", metavar="FILE", help="benchmark file (default: benchmark/benchmark.yaml)")
+    option("--staging-root", metavar="FOLDER", help="workspace (default: the rootdir)")
+    option("--staging-seed", metavar="N", help="seed of the order (default: drawn, and recorded)")
+    option("--staging-order", metavar="ORDER", help="balanced (default) or fixed")
+    option("--staging-smoke", action="store_true", help="about 1 s of load per cell, to check the wiring")
+    option("--staging-target", metavar="TARGET", default="local", help="where cells run (default: local)")
+    option(
+        "--staging-junit-cell-properties",
+        action="store_true",
+        help="metrics as properties of each test case in JUnit XML (strict schemas refuse them)",
+    )
+    for name, text in INI:
+        parser.addini(name, text, type="args" if name in ("staging_candidates", "staging_required_modes") else None)
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    pluginmanager.add_hookspecs(hookspecs)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.staging_campaign and not config.option.help:
+        from pytest_staging.session import begin
+
+        begin(config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """`-n auto` asks for as many workers as there are hosts."""
+    if not config.option.staging_campaign:
+        return None
+    from pytest_staging.session import count_hosts
+
+    return count_hosts(config)
+
+
+@pytest.fixture
+def staging_cell(request: pytest.FixtureRequest) -> Any:
+    """The cell of this test: `staging_cell.run()` deploys, loads and measures it. Needs --staging-campaign."""
+    session = request.config.pluginmanager.get_plugin(SESSION_PLUGIN)
+    if session is None:
+        pytest.skip("staging_cell needs --staging-campaign")
+    return session.cell_for(request)

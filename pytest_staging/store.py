@@ -1,0 +1,203 @@
+"""The workspace on disk: where versions, the benchmark and campaigns lie, and how they are read and written."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Collection, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pytest_staging import contract, durable
+from pytest_staging.model.benchmark import Benchmark
+from pytest_staging.model.campaign import Campaign, Cell, CellSummary
+from pytest_staging.model.errors import WorkspaceError
+from pytest_staging.model.names import require_safe
+from pytest_staging.model.version import ServiceSpec, Status, Version, VersionMetadata
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A folder with `versions/`, `benchmark/` and `campaigns/`. Paths of names from files are made here only."""
+
+    root: Path
+
+    @property
+    def benchmark_path(self) -> Path:
+        return self.root / "benchmark" / "benchmark.yaml"
+
+    @property
+    def versions_folder(self) -> Path:
+        return self.root / "versions"
+
+    @property
+    def campaigns_folder(self) -> Path:
+        return self.root / "campaigns"
+
+    def version_folder(self, slug: str) -> Path:
+        return self.versions_folder / require_safe("version", slug)
+
+    def snapshot(self, slug: str) -> Path:
+        return self.version_folder(slug) / "snapshot"
+
+    def campaign_folder(self, campaign_id: str) -> Path:
+        return self.campaigns_folder / require_safe("campaign id", campaign_id)
+
+    def shown(self, path: Path) -> str:
+        """`path` as people see it: relative to the workspace when it lies inside."""
+        return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
+
+
+def read_text(path: Path, what: str, advice: str) -> str:
+    """Raises WorkspaceError naming `what` when the file is missing or not text."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise WorkspaceError(f"{what} {path} does not exist. {advice}") from error
+    except UnicodeDecodeError as error:
+        raise WorkspaceError(f"{what} {path} is not UTF-8 text. {advice}") from error
+    except OSError as error:
+        raise WorkspaceError(f"{what} {path} cannot be read: {error.strerror}. {advice}") from error
+
+
+def load_benchmark(path: Path, shown: str, required_modes: Collection[str] = contract.REQUIRED_MODES) -> Benchmark:
+    """Raises ContractError or WorkspaceError. Every payload and script that the benchmark names must be there."""
+    text = read_text(path, "benchmark", "Write one, or name it with --benchmark-path.")
+    benchmark = contract.parse_benchmark(text, shown, required_modes)
+    for name in benchmark_inputs(benchmark):
+        if not (path.parent / name).is_file():
+            raise WorkspaceError(f"{shown}: {name} is named there and does not exist in {path.parent}.")
+    return benchmark
+
+
+def benchmark_inputs(benchmark: Benchmark) -> list[str]:
+    """The files beside benchmark.yaml that a campaign copies and pins."""
+    names = {benchmark.payloads[function] for function in benchmark.selected_functions}
+    return sorted(names | ({benchmark.load.script} if benchmark.load.script else set()))
+
+
+def version_slugs(workspace: Workspace) -> list[str]:
+    """Folders below versions/ that hold a version.yaml, sorted."""
+    if not workspace.versions_folder.is_dir():
+        return []
+    return sorted(one.name for one in workspace.versions_folder.iterdir() if (one / "version.yaml").is_file())
+
+
+def load_metadata(workspace: Workspace, slug: str) -> VersionMetadata:
+    """Raises WorkspaceError for an unknown slug (with the nearest known), ContractError for a bad file."""
+    path = workspace.version_folder(slug) / "version.yaml"
+    if not path.is_file():
+        known = version_slugs(workspace)
+        near = difflib.get_close_matches(slug, known, 1)
+        hint = f"Did you mean {near[0]!r}? " if near else ""
+        raise WorkspaceError(
+            f"there is no version {slug!r} in {workspace.versions_folder}. {hint}Known: {', '.join(known) or 'none'}."
+        )
+    text = read_text(path, "version", "")
+    return contract.parse_version(text, workspace.shown(path), folder=slug)
+
+
+def load_all_metadata(workspace: Workspace) -> list[VersionMetadata]:
+    """Metadata of every version; raises for the first broken file."""
+    return [load_metadata(workspace, slug) for slug in version_slugs(workspace)]
+
+
+def load_service(workspace: Workspace, slug: str) -> ServiceSpec:
+    """Raises WorkspaceError or ContractError."""
+    path = workspace.snapshot(slug) / "service.yaml"
+    text = read_text(path, "service description", "It says how the version is built and started; see docs/files.md.")
+    return contract.parse_service(text, workspace.shown(path))
+
+
+def load_version(workspace: Workspace, slug: str) -> Version:
+    """Metadata, service and fingerprint of the snapshot. A link that leaves the snapshot is refused."""
+    metadata = load_metadata(workspace, slug)
+    service = load_service(workspace, slug)
+    snapshot = workspace.snapshot(slug)
+    if link := durable.escaping_link(snapshot):
+        raise WorkspaceError(f"{workspace.shown(snapshot)}/{link} is a link that leaves the snapshot. Copy the file in.")
+    return Version(metadata=metadata, service=service, snapshot_fingerprint=durable.fingerprint_tree(snapshot))
+
+
+def find_baseline(workspace: Workspace) -> str:
+    """The one version with status baseline. Raises WorkspaceError when there is none, or two."""
+    found = [one.slug for one in load_all_metadata(workspace) if one.status is Status.BASELINE]
+    if not found:
+        raise WorkspaceError(f"no version in {workspace.versions_folder} has status baseline. Name one with --baseline.")
+    if len(found) > 1:
+        raise WorkspaceError(f"{len(found)} versions have status baseline: {', '.join(found)}. Only one may.")
+    return found[0]
+
+
+def render_metadata(metadata: VersionMetadata) -> str:
+    """version.yaml's text: required fields first, optional ones only when they say something."""
+    raw = asdict(metadata)
+    required = {key: raw[key] for key in ("slug", "kind", "status", "parent", "created_at")}
+    optional = {key: value for key, value in raw.items() if key not in required and value not in (None, (), [])}
+    plain = json.loads(json.dumps({**required, **optional}))
+    return str(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100))
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Sorted where the model has no order, two spaces, a newline at the end: the same data gives the same bytes."""
+    durable.write_text(path, json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path, what: str) -> Any:
+    """Raises WorkspaceError naming the file when it is missing or no JSON."""
+    text = read_text(path, what, "")
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise WorkspaceError(f"{what} {path} is not valid JSON: {error}") from error
+
+
+def save_campaign(folder: Path, campaign: Campaign) -> None:
+    """Writes campaign.json."""
+    data = {"schema_version": campaign.schema_version, **asdict(campaign)}
+    data["cells"] = [{"id": cell.cell_id, "block": cell.block_id, **asdict(cell)} for cell in campaign.cells]
+    write_json(folder / "campaign.json", data)
+
+
+def load_campaign(folder: Path) -> Campaign:
+    """Raises WorkspaceError when the folder is no campaign or its campaign.json is broken."""
+    path = folder / "campaign.json"
+    return parse_campaign(read_json(path, "campaign"), str(path))
+
+
+def parse_campaign(raw: Any, source: str) -> Campaign:
+    """Raises WorkspaceError when `raw` does not have a campaign's fields."""
+    try:
+        known = {**raw, **{key: tuple(raw[key]) for key in ("candidate_slugs", "platform_modes", "functions")}}
+        cells = tuple(
+            Cell(one["run_index"], one["platform_mode"], one["version_slug"], one["position"]) for one in raw["cells"]
+        )
+        return Campaign(**{**known, "cells": cells})
+    except (KeyError, TypeError, AttributeError) as error:
+        raise WorkspaceError(f"{source} does not have the fields of this program's version: {error}") from error
+
+
+def save_summary(folder: Path, summary: CellSummary) -> Path:
+    """Writes a cell's summary into the campaign's folder and says where."""
+    path = folder / summary.cell.folder / "cell-summary.json"
+    write_json(path, {"schema_version": summary.schema_version, **asdict(summary)})
+    return path
+
+
+def parse_summary(raw: Any, source: str) -> CellSummary:
+    """Raises WorkspaceError when `raw` is no cell summary."""
+    try:
+        return CellSummary(**raw)
+    except TypeError as error:
+        raise WorkspaceError(f"{source} is no cell summary of this program's version: {error}") from error
+
+
+def load_summaries(folder: Path, campaign: Campaign) -> Iterator[CellSummary]:
+    """The summaries of the campaign's cells that are there, in the campaign's order."""
+    for cell in campaign.cells:
+        path = folder / cell.folder / "cell-summary.json"
+        if path.is_file():
+            yield parse_summary(read_json(path, "cell summary"), str(path))

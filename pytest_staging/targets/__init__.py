@@ -1,0 +1,1 @@
+"""Where a cell runs. Each module is one kind of place behind the Target Protocol."""

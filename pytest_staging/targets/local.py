@@ -1,0 +1,211 @@
+"""Cells as processes of this machine, one at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from pytest_staging.model.errors import LeaseTimeout, StorageError
+from pytest_staging.model.ports import Command
+from pytest_staging.targets import procfs
+from pytest_staging.targets.output import BoundedLog
+
+LEASE_MARK = "STAGING_LEASE"
+PROCESS_MARK = "STAGING_PROCESS"
+KILL_DEADLINE_S = 10.0
+LOOPBACK = "127.0.0.1"
+
+
+class LocalTarget:
+    """Processes on this machine. `lease_folder` is shared by every campaign of this user on it."""
+
+    name = "local"
+
+    def __init__(self, lease_folder: Path | None = None) -> None:
+        self._lease_path = (lease_folder or default_lease_folder()) / "local.lease"
+
+    @contextmanager
+    def lease(self, holder: str, timeout_s: float) -> Iterator[None]:
+        """Exclusive on this host, over processes and campaigns; released by the kernel when the holder dies."""
+        from filelock import FileLock, Timeout
+
+        _private_folder(self._lease_path.parent)
+        lock = FileLock(str(self._lease_path))
+        try:
+            lock.acquire(timeout=timeout_s, poll_interval=0.02)
+        except Timeout as error:
+            raise LeaseTimeout(
+                f"this host is measured by {self._holder()}; waited {timeout_s:g} s. Let it finish, or stop it."
+            ) from error
+        try:
+            end_marked(LEASE_MARK, str(self._lease_path))
+            note = json.dumps({"holder": holder, "pid": os.getpid()})
+            self._lease_path.with_suffix(".holder").write_text(note)
+            yield
+        finally:
+            lock.release()
+
+    def _holder(self) -> str:
+        with suppress(OSError, ValueError, KeyError):
+            note = json.loads(self._lease_path.with_suffix(".holder").read_text())
+            return f"{note['holder']} (pid {note['pid']})"
+        return "another campaign"
+
+    def facts(self) -> Mapping[str, Any]:
+        return {
+            "name": socket.gethostname(),
+            "cpu": _cpu_model(),
+            "cpus": os.cpu_count(),
+            "kernel": f"{platform.system()} {platform.release()}",
+            "machine": platform.machine(),
+            "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+            "load_average_1min": round(os.getloadavg()[0], 2),
+        }
+
+    def address(self) -> str:
+        return LOOPBACK
+
+    def free_port(self) -> int:
+        with socket.socket() as probe:
+            probe.bind((LOOPBACK, 0))
+            return int(probe.getsockname()[1])
+
+    def run(self, command: Command, deadline_s: float) -> int | None:
+        process = self.start(command)
+        try:
+            return process.wait(deadline_s)
+        finally:
+            process.stop(0.0)
+
+    def start(self, command: Command) -> LocalProcess:
+        return LocalProcess(command, {LEASE_MARK: str(self._lease_path)})
+
+
+class LocalProcess:
+    """A program in a session of its own. A mark in its environment finds what it started, wherever that went."""
+
+    def __init__(self, command: Command, marks: Mapping[str, str]) -> None:
+        self._mark = uuid.uuid4().hex
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
+        environment |= {**command.env, **marks, PROCESS_MARK: self._mark}
+        reading, writing = os.pipe()
+        try:
+            self._popen = subprocess.Popen(
+                list(command.argv),
+                cwd=command.cwd,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=writing,
+                stderr=writing,
+                start_new_session=True,
+            )
+        except BaseException:
+            os.close(reading)
+            raise
+        finally:
+            os.close(writing)
+        self._log = BoundedLog(command.log, reading)
+        self._ended = ""
+
+    def poll(self) -> int | None:
+        return self._popen.poll()
+
+    def wait(self, deadline_s: float) -> int | None:
+        """Exit status, or None when the program still runs after `deadline_s`."""
+        try:
+            return self._popen.wait(deadline_s)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def peak_resident_bytes(self) -> int | None:
+        return procfs.peak_resident_bytes(self._members())
+
+    def listens_on(self, port: int) -> bool | None:
+        return procfs.holds_listener(self._members(), port)
+
+    def stop(self, grace_s: float) -> str:
+        if self._ended:
+            return self._ended
+        asked = self._popen.poll() is None
+        try:
+            if asked and grace_s > 0:
+                self._signal_group(signal.SIGTERM)
+                self.wait(grace_s)
+            self._ended = self._kill_rest(asked)
+        finally:
+            self._log.close()
+        return self._ended
+
+    def _kill_rest(self, asked: bool) -> str:
+        stubborn = self._popen.poll() is None
+        deadline = time.monotonic() + KILL_DEADLINE_S
+        leftovers = 0
+        while members := self._members():
+            leftovers = max(leftovers, len(members))
+            for pid in members:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            if time.monotonic() > deadline:
+                raise StorageError(f"processes {members} survive SIGKILL; look at them with ps.")
+            self.wait(0.02)
+            time.sleep(0.002)
+        self.wait(KILL_DEADLINE_S)
+        if stubborn:
+            return "killed"
+        return f"ended, {leftovers} left over killed" if leftovers else "ended" if asked else "had ended"
+
+    def _members(self) -> list[int]:
+        return procfs.marked_processes(PROCESS_MARK, self._mark)
+
+    def _signal_group(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self._popen.pid, number)
+
+
+def end_marked(name: str, value: str) -> int:
+    """Kills every process that carries the mark: leftovers of a holder that died. Says how many there were."""
+    deadline = time.monotonic() + KILL_DEADLINE_S
+    count = 0
+    while pids := procfs.marked_processes(name, value):
+        count = max(count, len(pids))
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if time.monotonic() > deadline:
+            raise StorageError(f"processes {pids} of an earlier campaign survive SIGKILL; look at them with ps.")
+        time.sleep(0.005)
+    return count
+
+
+def default_lease_folder() -> Path:
+    """One folder per user and machine; STAGING_LEASE_FOLDER names another."""
+    named = os.environ.get("STAGING_LEASE_FOLDER")
+    return Path(named) if named else Path(tempfile.gettempdir()) / f"pytest-staging-{os.getuid()}"
+
+
+def _private_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot make {folder}: {error.strerror}. Name another with STAGING_LEASE_FOLDER.") from error
+    if folder.stat().st_uid != os.getuid():
+        raise StorageError(f"{folder} belongs to another user. Name another folder with STAGING_LEASE_FOLDER.")
+
+
+def _cpu_model() -> str:
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,99 @@
+"""What Linux's /proc tells about processes. Everything here may race with processes that end, and says None then.
+
+Source: proc(5). Resident sizes in bytes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+PROC = Path("/proc")
+_LISTEN = "0A"
+
+
+def process_ids() -> Iterator[int]:
+    """Every process that /proc shows."""
+    for entry in os.listdir(PROC):
+        if entry.isdigit():
+            yield int(entry)
+
+
+def is_alive(pid: int) -> bool:
+    """False for a zombie too: a dead process that nobody has waited for still answers signal 0."""
+    fields = _stat(pid)
+    return fields is not None and fields[0] not in ("Z", "X")
+
+
+def session_members(session: int) -> list[int]:
+    """Living processes of a session, the leader's orphans included."""
+    found = []
+    for pid in process_ids():
+        fields = _stat(pid)
+        if fields is not None and fields[3] == str(session) and fields[0] not in ("Z", "X"):
+            found.append(pid)
+    return found
+
+
+def marked_processes(name: str, value: str) -> list[int]:
+    """Living processes that were started with the environment variable `name=value`, in whatever session they are."""
+    wanted = f"{name}={value}".encode()
+    found = []
+    for pid in process_ids():
+        with suppress(OSError):
+            environ = (PROC / str(pid) / "environ").read_bytes()
+            if wanted in environ and wanted in environ.split(b"\0") and is_alive(pid):
+                found.append(pid)
+    return found
+
+
+def peak_resident_bytes(pids: list[int]) -> int | None:
+    """Sum of VmHWM; None when not one of the processes could be read."""
+    peaks = [peak for pid in pids if (peak := _peak(pid)) is not None]
+    return sum(peaks) if peaks else None
+
+
+def holds_listener(pids: list[int], port: int) -> bool | None:
+    """Whether one of `pids` has the socket that listens on TCP `port`; None when no listener is to be seen."""
+    inodes = _listening_inodes(port)
+    if not inodes:
+        return None
+    for pid in pids:
+        with suppress(OSError):
+            for descriptor in os.listdir(PROC / str(pid) / "fd"):
+                with suppress(OSError):
+                    link = os.readlink(PROC / str(pid) / "fd" / descriptor)
+                    if link.startswith("socket:[") and link[8:-1] in inodes:
+                        return True
+    return False
+
+
+def _stat(pid: int) -> list[str] | None:
+    """Fields of /proc/PID/stat from the third on: state, ppid, pgrp, session, ..."""
+    try:
+        text = (PROC / str(pid) / "stat").read_text()
+    except OSError:
+        return None
+    return text.rpartition(")")[2].split()
+
+
+def _peak(pid: int) -> int | None:
+    with suppress(OSError):
+        for line in (PROC / str(pid) / "status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return None
+
+
+def _listening_inodes(port: int) -> set[str]:
+    suffix = f":{port:04X}"
+    inodes: set[str] = set()
+    for table in ("tcp", "tcp6"):
+        with suppress(OSError):
+            for line in (PROC / "net" / table).read_text().splitlines()[1:]:
+                fields = line.split()
+                if fields[1].endswith(suffix) and fields[3] == _LISTEN:
+                    inodes.add(fields[9])
+    return inodes
