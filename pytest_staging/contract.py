@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -54,7 +54,7 @@ def build_schema(name: str) -> dict[str, Any]:
 
 
 @cache
-def _adapter(shape: type) -> TypeAdapter[Any]:
+def _adapter(shape: Any) -> TypeAdapter[Any]:
     return TypeAdapter(shape)
 
 
@@ -75,13 +75,13 @@ def _parse(shape: type[T], text: str, source: str, rules: Callable[[Mapping[str,
 
 
 def _validate(shape: type[T], raw: Mapping[str, Any]) -> tuple[T | None, list[Finding]]:
-    # Through JSON, because pydantic's strict mode then still takes text for enums and lists for tuples, and nothing else.
+    # Through JSON, because strict mode then still takes text for enums and lists for tuples, and nothing else.
     try:
         encoded = json.dumps(raw)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         return None, [((), f"holds something that is not plain data: {error}")]
     try:
-        return _adapter(shape).validate_json(encoded), []
+        return cast(T, _adapter(cast(Any, shape)).validate_json(encoded)), []
     except ValidationError as error:
         return None, [_finding(detail, raw, shape) for detail in error.errors(include_url=False)]
 
@@ -109,16 +109,19 @@ def _known_keys(shape: type) -> tuple[str, ...]:
 def _benchmark_rules(raw: Mapping[str, Any], required_modes: Collection[str]) -> list[Finding]:
     findings: list[Finding] = _schema_version_rule(raw)
     modes = _strings(raw.get("platform_modes"))
-    findings += [(("platform_modes",), f"must contain {mode!r}") for mode in required_modes if modes and mode not in modes]
-    findings += [(("platform_modes",), f"{mode!r} stands twice") for mode in sorted({m for m in modes if modes.count(m) > 1})]
-    findings += [(("platform_modes",), f"{m!r} {reason}") for m in modes if (reason := unsafe_mode_reason(m))]
-    payloads = raw.get("payloads") if isinstance(raw.get("payloads"), dict) else {}
+    where: Path = ("platform_modes",)
+    findings += [(where, f"must contain {mode!r}") for mode in required_modes if modes and mode not in modes]
+    findings += [(where, f"{mode!r} stands twice") for mode in sorted({m for m in modes if modes.count(m) > 1})]
+    findings += [(where, f"{mode!r} {reason}") for mode in modes if (reason := unsafe_mode_reason(mode))]
+    payloads: dict[Any, Any] = raw["payloads"] if isinstance(raw.get("payloads"), dict) else {}
     for name, file in payloads.items():
         if reason := unsafe_reason(str(name)):
             findings.append((("payloads", str(name)), f"function name {reason}"))
         if isinstance(file, str) and not _stays_inside(file):
             findings.append((("payloads", str(name)), "must be a path inside the benchmark's folder"))
     functions = _strings(raw.get("functions"))
+    twice = sorted({name for name in functions if functions.count(name) > 1})
+    findings += [(("functions",), f"{name!r} stands twice") for name in twice]
     if raw.get("function_profile") == "subset":
         if not functions:
             findings.append((("functions",), "must name at least one function, because function_profile is 'subset'"))
@@ -186,12 +189,7 @@ def _service_rules(raw: Mapping[str, Any]) -> list[Finding]:
 
 
 def _placeholder_rules(path: Path, argv: Any) -> list[Finding]:
-    unknown = [
-        word
-        for argument in _strings(argv)
-        for word in _braced(argument)
-        if word not in PLACEHOLDERS
-    ]
+    unknown = [word for argument in _strings(argv) for word in _braced(argument) if word not in PLACEHOLDERS]
     return [(path, f"unknown placeholder {word}; known are {', '.join(PLACEHOLDERS)}") for word in unknown]
 
 
@@ -234,8 +232,10 @@ def _schema_version_rule(raw: Mapping[str, Any]) -> list[Finding]:
 
 
 def unsafe_mode_reason(name: str) -> str | None:
-    """As unsafe_reason, and no '__': a cell's folder is named version__mode."""
-    return "contains '__'" if "__" in name else unsafe_reason(name)
+    """As unsafe_reason, and no '__' in it or made by it: a cell's folder is named version__mode."""
+    if "__" in name:
+        return "contains '__'"
+    return "starts with '_'" if name.startswith("_") else unsafe_reason(name)
 
 
 def _stays_inside(path: str) -> bool:

@@ -25,6 +25,10 @@ _ADVICE = {
 }
 
 
+def on_step(what: str, path: Path) -> None:
+    """Called after each step on the file system; tests put in its place what they want to happen there."""
+
+
 @contextmanager
 def storing(path: Path) -> Iterator[None]:
     """Translates what the operating system says about `path`."""
@@ -42,15 +46,27 @@ def write_bytes(path: Path, content: bytes) -> None:
         descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
         try:
             with os.fdopen(descriptor, "wb") as file:
+                on_step("opened", path)
                 file.write(content)
                 file.flush()
+                on_step("written", path)
                 os.fsync(file.fileno())
             os.chmod(temporary, 0o644)
+            on_step("synced", path)
             os.replace(temporary, path)
+            on_step("renamed", path)
         except BaseException:
             with suppress(OSError):
                 os.unlink(temporary)
             raise
+        sync_folder(path.parent)
+
+
+def remove(path: Path) -> None:
+    """Removes a file for good: its folder is synced."""
+    with storing(path):
+        path.unlink(missing_ok=True)
+        on_step("removed", path)
         sync_folder(path.parent)
 
 
@@ -103,16 +119,24 @@ def iterate_tree(root: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
 
 
 def fingerprint_tree(root: Path) -> str:
-    """SHA-256 over names, executable bits, contents and link targets of everything below `root`."""
+    """SHA-256 over names, executable bits, contents and link targets of everything below `root`.
+
+    Raises WorkspaceError for what is neither file, folder nor link.
+    """
     digest = hashlib.sha256()
     for name, entry in iterate_tree(root):
         if entry.is_symlink():
-            kind, content = b"link", os.readlink(entry.path).encode()
+            kind, content = b"link", os.fsencode(os.readlink(entry.path))
+        elif not entry.is_file():
+            # A pipe would block its reader for ever, and none of them can be copied.
+            raise WorkspaceError(
+                f"{entry.path} is a pipe, socket or device; a snapshot holds files, folders and links."
+            )
         else:
             executable = entry.stat(follow_symlinks=False).st_mode & 0o111
             kind = b"exec" if executable else b"file"
             content = hash_file(Path(entry.path)).encode()
-        for part in (name.encode(), kind, content):
+        for part in (os.fsencode(name), kind, content):
             digest.update(len(part).to_bytes(8, "big") + part)
     return digest.hexdigest()
 
@@ -128,12 +152,13 @@ def hash_file(path: Path) -> str:
 
 def escaping_link(root: Path) -> str | None:
     """The first symbolic link below `root` that leaves it or is absolute, or None."""
-    inside = root.resolve()
+    inside = Path(os.path.realpath(root))
     for name, entry in iterate_tree(root):
         if not entry.is_symlink():
             continue
         target = os.readlink(entry.path)
-        resolved = (Path(entry.path).parent / target).resolve()
+        # Not Path.resolve(), which raises for links that go round in a circle.
+        resolved = Path(os.path.realpath(entry.path))
         if os.path.isabs(target) or not resolved.is_relative_to(inside):
             return name
     return None

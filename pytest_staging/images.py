@@ -10,7 +10,9 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -79,7 +81,9 @@ class ArtifactCache:
                     return found
                 return self._build(version, mode, log, "forced" if force else self._miss(folder, mode))
         except Timeout as error:
-            raise LeaseTimeout(f"{version.slug} in mode {mode} is being built elsewhere for over {timeout_s:g} s.") from error
+            raise LeaseTimeout(
+                f"{version.slug} in mode {mode} is being built elsewhere for over {timeout_s:g} s. Let that finish."
+            ) from error
 
     def build_commands(self, version: Version, mode: str, artifact: str) -> list[list[str]]:
         """The exact commands of a build into the folder `artifact`."""
@@ -90,39 +94,48 @@ class ArtifactCache:
         return self.versions_folder / slug / "images"
 
     def _miss(self, folder: Path, mode: str) -> str:
-        return "inputs changed" if any(folder.glob(f"{mode}-*")) else "never built"
+        earlier = re.compile(re.escape(mode) + "-[0-9a-f]{16}")
+        return "inputs changed" if any(earlier.fullmatch(one.name) for one in folder.iterdir()) else "never built"
 
     def _build(self, version: Version, mode: str, log: Path, reason: str) -> Artifact:
         fingerprint = self.fingerprint(version, mode)
         final = self._folder(version.slug) / f"{mode}-{fingerprint[:16]}"
-        if final.exists():
-            retired = final.with_name(f".{final.name}.retired")
-            os.rename(final, retired)
-            shutil.rmtree(retired, ignore_errors=True)
         started = time.monotonic()
         spec = version.service.modes[mode]
         with durable.new_folder(final) as temporary:
             # Built from a copy: a build that writes beside its sources must not change the snapshot.
             sources = temporary / ".sources"
             durable.copy_tree(self.versions_folder / version.slug / "snapshot", sources)
+            if durable.fingerprint_tree(sources) != version.snapshot_fingerprint:
+                raise BuildFailed(f"the snapshot of {version.slug} was changed while it was read. Run again.")
             for argv in self.build_commands(version, mode, str(temporary)):
                 self._run(argv, sources, log, version.slug, mode, spec)
-            shutil.rmtree(sources)
+            with durable.storing(final):
+                shutil.rmtree(sources)
+                _retire(final)
         return Artifact(final, fingerprint, False, reason, time.monotonic() - started)
 
     def _run(self, argv: list[str], cwd: Path, log: Path, slug: str, mode: str, spec: ModeSpec) -> None:
         label = f"build of {slug} in mode {mode}"
         try:
-            status = self.target.run(Command(argv=argv, cwd=cwd, log=log, env=_build_environment(slug, mode)),
-                                     spec.build_timeout_s)
+            status = self.target.run(
+                Command(argv=argv, cwd=cwd, log=log, env=_build_environment(slug, mode)), spec.build_timeout_s
+            )
         except FileNotFoundError as error:
             raise BuildFailed(f"{label}: {argv[0]} is not installed. Install it, or put it on PATH.") from error
-        except PermissionError as error:
-            raise BuildFailed(f"{label}: {argv[0]} may not be run.") from error
+        except OSError as error:
+            raise BuildFailed(f"{label}: {argv[0]} cannot be run: {error.strerror or error}.") from error
         if status is None:
             raise BuildFailed(f"{label} did not end in {spec.build_timeout_s:g} s; see {log}", durable.read_tail(log))
         if status != 0:
             raise BuildFailed(f"{label}: {argv[0]} ended with status {status}; see {log}", durable.read_tail(log))
+
+
+def _retire(final: Path) -> None:
+    """Makes room for a forced rebuild, only once the new build is there."""
+    if final.exists():
+        with tempfile.TemporaryDirectory(prefix=".retired.", dir=final.parent, ignore_cleanup_errors=True) as grave:
+            os.rename(final, Path(grave) / final.name)
 
 
 def _build_environment(slug: str, mode: str) -> Mapping[str, str]:

@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
 from pytest_staging.model.errors import UsageProblem
 from pytest_staging.model.version import KIND, Status, VersionMetadata
 
 HYPOTHESIS_SECTIONS = ("Context", "Differences from parent", "Hypotheses", "Risks", "Expected impact")
+
+_OPTIONAL = (
+    "source_commit",
+    "notes",
+    "campaign_id",
+    "verdict",
+    "promoted_at",
+    "archived_at",
+    "rejected_at",
+    "replaced",
+    "override_why",
+)
 
 _PROMPTS = {
     "Context": "What the service does today, and what makes this change worth trying.",
@@ -59,6 +78,39 @@ def new_metadata(
         notes=notes,
         source_commit=source_commit,
     )
+
+
+def edit_metadata(text: str, fields: Mapping[str, Any]) -> str:
+    """version.yaml with top-level keys set to `fields` and every other line, comments too, as it was.
+
+    Knows keys whose value stands on their own line; the caller checks that the result reads as it should.
+    """
+    lines = [line for line in text.splitlines() if not _drops(line, fields)]
+    for key, value in fields.items():
+        entry = f"{key}: {_rendered(value)}"
+        place = next((number for number, line in enumerate(lines) if line.startswith(f"{key}:")), None)
+        if place is None:
+            lines.append(entry)
+        elif _scalar(lines[place]) != value:
+            comment = re.search(r"\s#.*$", lines[place])
+            lines[place] = entry + (comment[0] if comment and '"' not in lines[place] else "")
+    return "\n".join(lines) + "\n"
+
+
+def _rendered(value: Any) -> str:
+    """A plain word as it is, anything else as JSON, which is YAML too."""
+    plain = isinstance(value, str) and re.fullmatch(r"[a-z][a-z0-9-]*", value) and yaml.safe_load(value) == value
+    return value if plain else json.dumps(value, ensure_ascii=False)
+
+
+def _drops(line: str, fields: Mapping[str, Any]) -> bool:
+    """A key of ours that the version no longer has."""
+    key = line.partition(":")[0]
+    return key in _OPTIONAL and key not in fields
+
+
+def _scalar(line: str) -> Any:
+    return yaml.safe_load(line.partition(":")[2])
 
 
 def render_hypothesis(slug: str, parent: str | None) -> str:

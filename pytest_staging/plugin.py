@@ -16,9 +16,12 @@ INI = (
     ("staging_runs", "number of runs (default: 10)"),
     ("staging_order", "order of the versions within a block: balanced (default) or fixed"),
     ("staging_baseline", "slug of the baseline (default: the version with status baseline)"),
+    ("staging_fail_on", "verdict that fails its test case: regression (default), inconclusive or never"),
+    ("staging_lease_timeout_s", "how long a block waits for its host, in seconds (default: 3600)"),
+)
+INI_LISTS = (
     ("staging_candidates", "slugs of the candidates (default: every version with status candidate)"),
     ("staging_required_modes", "modes that platform_modes must contain (default: jvm native)"),
-    ("staging_lease_timeout_s", "how long a block waits for its host, in seconds (default: 3600)"),
 )
 
 
@@ -27,7 +30,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("staging", "compare versions of a service (pytest-staging)")
     option = group.addoption
     option("--staging-campaign", action="store_true", help="run a campaign: version × mode × run index")
-    option("--runs", metavar="N", help="runs of every version in every mode")
+    option("--runs", metavar="N", help="runs of every version in every mode, or auto")
     option("--baseline", metavar="SLUG", help="version to compare with")
     option("--candidate", metavar="SLUG", action="append", default=[], help="version to judge; may be given again")
     option("--campaign-id", metavar="ID", help="name of the campaign's folder (default: from date and seed)")
@@ -35,6 +38,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     option("--staging-root", metavar="FOLDER", help="workspace (default: the rootdir)")
     option("--staging-seed", metavar="N", help="seed of the order (default: drawn, and recorded)")
     option("--staging-order", metavar="ORDER", help="balanced (default) or fixed")
+    option("--staging-resume", metavar="ID", help="go on with a campaign; finished cells are not run again")
+    option("--staging-retry-failed", action="store_true", help="with --staging-resume: run failed cells again")
+    option("--staging-fail-on", metavar="VERDICT", help="regression (default), inconclusive, or never")
     option("--staging-smoke", action="store_true", help="about 1 s of load per cell, to check the wiring")
     option("--staging-target", metavar="TARGET", default="local", help="where cells run (default: local)")
     option(
@@ -43,7 +49,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="metrics as properties of each test case in JUnit XML (strict schemas refuse them)",
     )
     for name, text in INI:
-        parser.addini(name, text, type="args" if name in ("staging_candidates", "staging_required_modes") else None)
+        parser.addini(name, text, default="")
+    for name, text in INI_LISTS:
+        parser.addini(name, text, type="args", default=[])
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -68,7 +69,7 @@ def load_benchmark(path: Path, shown: str, required_modes: Collection[str] = con
     text = read_text(path, "benchmark", "Write one, or name it with --benchmark-path.")
     benchmark = contract.parse_benchmark(text, shown, required_modes)
     for name in benchmark_inputs(benchmark):
-        if not (path.parent / name).is_file():
+        if not os.path.isfile(path.parent / name):  # unlike Path.is_file it takes a name that is too long
             raise WorkspaceError(f"{shown}: {name} is named there and does not exist in {path.parent}.")
     return benchmark
 
@@ -80,10 +81,11 @@ def benchmark_inputs(benchmark: Benchmark) -> list[str]:
 
 
 def version_slugs(workspace: Workspace) -> list[str]:
-    """Folders below versions/ that hold a version.yaml, sorted."""
+    """Folders below versions/ that hold a version.yaml, sorted. Hidden ones are what a killed create-version left."""
     if not workspace.versions_folder.is_dir():
         return []
-    return sorted(one.name for one in workspace.versions_folder.iterdir() if (one / "version.yaml").is_file())
+    visible = (one for one in workspace.versions_folder.iterdir() if not one.name.startswith("."))
+    return sorted(one.name for one in visible if (one / "version.yaml").is_file())
 
 
 def load_metadata(workspace: Workspace, slug: str) -> VersionMetadata:
@@ -118,7 +120,8 @@ def load_version(workspace: Workspace, slug: str) -> Version:
     service = load_service(workspace, slug)
     snapshot = workspace.snapshot(slug)
     if link := durable.escaping_link(snapshot):
-        raise WorkspaceError(f"{workspace.shown(snapshot)}/{link} is a link that leaves the snapshot. Copy the file in.")
+        shown = workspace.shown(snapshot)
+        raise WorkspaceError(f"{shown}/{link} is a link that leaves the snapshot. Copy the file in.")
     return Version(metadata=metadata, service=service, snapshot_fingerprint=durable.fingerprint_tree(snapshot))
 
 
@@ -126,19 +129,24 @@ def find_baseline(workspace: Workspace) -> str:
     """The one version with status baseline. Raises WorkspaceError when there is none, or two."""
     found = [one.slug for one in load_all_metadata(workspace) if one.status is Status.BASELINE]
     if not found:
-        raise WorkspaceError(f"no version in {workspace.versions_folder} has status baseline. Name one with --baseline.")
+        where = workspace.versions_folder
+        raise WorkspaceError(f"no version in {where} has status baseline. Name one with --baseline.")
     if len(found) > 1:
         raise WorkspaceError(f"{len(found)} versions have status baseline: {', '.join(found)}. Only one may.")
     return found[0]
 
 
-def render_metadata(metadata: VersionMetadata) -> str:
-    """version.yaml's text: required fields first, optional ones only when they say something."""
+def metadata_fields(metadata: VersionMetadata) -> dict[str, Any]:
+    """version.yaml as plain data: required fields first, optional ones only when they say something."""
     raw = asdict(metadata)
     required = {key: raw[key] for key in ("slug", "kind", "status", "parent", "created_at")}
     optional = {key: value for key, value in raw.items() if key not in required and value not in (None, (), [])}
-    plain = json.loads(json.dumps({**required, **optional}))
-    return str(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100))
+    return dict(json.loads(json.dumps({**required, **optional})))
+
+
+def render_metadata(metadata: VersionMetadata) -> str:
+    """version.yaml's text."""
+    return str(yaml.safe_dump(metadata_fields(metadata), sort_keys=False, allow_unicode=True, width=100))
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -171,7 +179,7 @@ def load_campaign(folder: Path) -> Campaign:
 def parse_campaign(raw: Any, source: str) -> Campaign:
     """Raises WorkspaceError when `raw` does not have a campaign's fields."""
     try:
-        known = {**raw, **{key: tuple(raw[key]) for key in ("candidate_slugs", "platform_modes", "functions")}}
+        known = {**raw, **{key: tuple(raw[key]) for key in ("candidate_slugs", "platform_modes", "functions", "looks")}}
         cells = tuple(
             Cell(one["run_index"], one["platform_mode"], one["version_slug"], one["position"]) for one in raw["cells"]
         )
@@ -190,8 +198,8 @@ def save_summary(folder: Path, summary: CellSummary) -> Path:
 def parse_summary(raw: Any, source: str) -> CellSummary:
     """Raises WorkspaceError when `raw` is no cell summary."""
     try:
-        return CellSummary(**raw)
-    except TypeError as error:
+        return CellSummary(**{**raw, "inapplicable": tuple(raw.get("inapplicable", ()))})
+    except (TypeError, AttributeError) as error:
         raise WorkspaceError(f"{source} is no cell summary of this program's version: {error}") from error
 
 

@@ -15,6 +15,8 @@ from pytest_staging.store import Workspace
 
 @dataclass(frozen=True)
 class CreatedVersion:
+    """A version that was just made, and where."""
+
     folder: Path
     metadata: VersionMetadata
 

@@ -13,6 +13,7 @@ from pytest_staging.model.errors import Problem
 
 Path = tuple[str | int, ...]
 MAX_NODES = 200_000
+_KEY_TAGS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -48,6 +49,9 @@ class YamlText:
             self.problems.append(Problem("", f"is not valid YAML: {error.problem or error.context}", line))
         except (yaml.YAMLError, ValueError) as error:
             self.problems.append(Problem("", f"is not valid YAML: {str(error).splitlines()[0]}"))
+        except (LookupError, AttributeError, TypeError):
+            # What PyYAML raises for a tag that does not fit its value: `!!int ""`, `!!bool maybe`, `!!timestamp x`.
+            self.problems.append(Problem("", "is not valid YAML: an explicit tag (!!) does not fit its value"))
         except RecursionError:
             self.problems.append(Problem("", "is nested too deeply, or an alias contains itself"))
 
@@ -66,8 +70,12 @@ class YamlText:
         if isinstance(node, yaml.MappingNode):
             seen: set[str] = set()
             for key, value in node.value:
-                name = str(key.value)
                 line = key.start_mark.line + 1
+                if key.tag not in _KEY_TAGS:
+                    message = f"the key {_shown(key)} is no text; put it in quotes"
+                    self.problems.append(Problem(dotted(path), message, line))
+                    continue
+                name = str(key.value)
                 if name in seen and name != "<<":
                     self.problems.append(Problem(dotted((*path, name)), "stands twice", line))
                 seen.add(name)
@@ -76,6 +84,10 @@ class YamlText:
         elif isinstance(node, yaml.SequenceNode):
             for index, value in enumerate(node.value):
                 self._walk(value, (*path, index))
+
+
+def _shown(key: yaml.Node) -> str:
+    return str(key.value)[:40] if isinstance(key, yaml.ScalarNode) else "(a list or mapping)"
 
 
 def dotted(path: Path) -> str:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import textwrap
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
+import pytest
 import yaml
+
+T = TypeVar("T")
 
 SERVICE = textwrap.dedent(
     """
@@ -98,3 +104,20 @@ def make_version(root: Path, slug: str, status: str, service: str = SERVICE, **c
     modes = {"jvm": {"runtime": "jvm", "metrics": "/metrics", **mode}, "native": {"runtime": "native", **mode}}
     (snapshot / "service.yaml").write_text(json.dumps({"functions": ["echo"], "modes": modes}))
     return folder
+
+
+def wait_for(what: Callable[[], T], deadline_s: float = 20.0) -> T:
+    """The first true value of `what()`. Fails the test when there is none by the deadline."""
+    until = time.monotonic() + deadline_s
+    while time.monotonic() < until:
+        if found := what():
+            return found
+        time.sleep(0.005)
+    pytest.fail(f"still waiting after {deadline_s:g} s")
+
+
+def give_up(reason: str) -> NoReturn:
+    """Skips a test that this machine cannot run; fails it where STAGING_REQUIRE_LAB=1 promises that it can."""
+    if os.environ.get("STAGING_REQUIRE_LAB") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)

@@ -18,6 +18,7 @@ from pytest_staging.model.errors import PinChanged, ToolMissing, UsageProblem, W
 from pytest_staging.model.names import require_safe
 from pytest_staging.model.ports import LoadTool
 from pytest_staging.model.version import Status, Version
+from pytest_staging.stats import LOOKS
 from pytest_staging.store import Workspace
 
 MAX_RUNS = 100_000
@@ -28,6 +29,7 @@ class CampaignRequest:
     """What the user asked for; None leaves the choice to the workspace."""
 
     runs: int
+    looks: tuple[int, ...] = ()
     baseline: str | None = None
     candidates: Sequence[str] = ()
     campaign_id: str | None = None
@@ -39,15 +41,17 @@ class CampaignRequest:
     required_modes: Collection[str] = field(default=contract.REQUIRED_MODES)
 
 
-def parse_runs(text: str) -> int:
-    """A whole number of runs from 1 on. Raises UsageProblem."""
+def parse_runs(text: str) -> tuple[int, tuple[int, ...]]:
+    """A whole number of runs from 1 on; or `auto`, the stopping rule's last look and its looks. Raises UsageProblem."""
+    if text == "auto":
+        return LOOKS[-1], LOOKS
     try:
         runs = int(text)
     except ValueError:
         runs = 0
     if not 1 <= runs <= MAX_RUNS:
-        raise UsageProblem(f"--runs {text}: needs a whole number from 1 to {MAX_RUNS}, for example --runs 10.")
-    return runs
+        raise UsageProblem(f"--runs {text}: needs a whole number from 1 to {MAX_RUNS} or auto, for example --runs 10.")
+    return runs, ()
 
 
 def parse_seed(text: str) -> int:
@@ -72,7 +76,10 @@ def plan_campaign(workspace: Workspace, request: CampaignRequest, tool_for: Call
     if campaign_id is None:
         campaign_id = f"{now:%Y%m%d-%H%M%S}-{seed % 0x10000:04x}{'-smoke' if request.smoke else ''}"
     if workspace.campaign_folder(campaign_id).exists():
-        raise WorkspaceError(f"campaign {campaign_id!r} exists already in {workspace.campaigns_folder}. Choose another id.")
+        raise WorkspaceError(
+            f"campaign {campaign_id!r} exists already in {workspace.campaigns_folder}. "
+            f"Choose another id, or go on with it: --staging-resume {campaign_id}"
+        )
     return Campaign(
         campaign_id=require_safe("campaign id", campaign_id),
         created_at=now.isoformat(timespec="seconds").replace("+00:00", "Z"),
@@ -81,6 +88,7 @@ def plan_campaign(workspace: Workspace, request: CampaignRequest, tool_for: Call
         platform_modes=tuple(benchmark.platform_modes),
         functions=benchmark.selected_functions,
         runs=request.runs,
+        looks=request.looks,
         seed=seed,
         order=request.order,
         smoke=request.smoke,
@@ -111,7 +119,7 @@ def create_folder(workspace: Workspace, campaign: Campaign) -> Path:
 
 
 def load_pinned_benchmark(folder: Path, campaign: Campaign) -> Benchmark:
-    """The campaign's own benchmark, with smoke's short load. Raises PinChanged naming each file that is not as pinned."""
+    """The campaign's own benchmark, with smoke's short load. Raises PinChanged naming each file that changed."""
     pinned = {"benchmark.yaml": campaign.benchmark_sha256, **campaign.benchmark_files}
     changed = [name for name, digest in pinned.items() if _digest(folder / "benchmark" / name) != digest]
     if changed:
@@ -141,7 +149,8 @@ def _choose_slugs(workspace: Workspace, request: CampaignRequest) -> list[str]:
         found = [one.slug for one in store.load_all_metadata(workspace) if one.status is Status.CANDIDATE]
         candidates = [slug for slug in found if slug != baseline]
     if not candidates:
-        raise WorkspaceError(f"no version in {workspace.versions_folder} has status candidate. Name one with --candidate.")
+        where = workspace.versions_folder
+        raise WorkspaceError(f"no version in {where} has status candidate. Name one with --candidate.")
     if baseline in candidates:
         raise UsageProblem(f"--candidate {baseline} is the baseline too; a version is not compared with itself.")
     double = sorted({slug for slug in candidates if candidates.count(slug) > 1})
@@ -170,5 +179,7 @@ def _tool_version(tool: LoadTool, benchmark: Benchmark) -> str:
         from packaging.specifiers import SpecifierSet
 
         if not SpecifierSet(wanted).contains(version, prereleases=True):
-            raise ToolMissing(f"the benchmark asks for {tool.name} {wanted}, and {version} is installed. Install one that fits.")
+            raise ToolMissing(
+                f"the benchmark asks for {tool.name} {wanted}, and {version} is installed. Install one that fits."
+            )
     return version

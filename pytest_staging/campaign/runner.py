@@ -100,9 +100,7 @@ class CellRunner:
                 generator = self.target.start(load.command)
                 stack.callback(generator.stop, 0.0)
                 warm_at_s = _await_ready(load, generator, service, folder) + request.load.warm_up_s
-                sampling = self.source.observe(
-                    service.base_url, service.mode, service.process, folder / "samples.json"
-                )
+                sampling = self.source.observe(service.base_url, service.mode, service.process, folder / "samples.json")
                 stack.callback(sampling.close)
                 _await_instant(warm_at_s, generator, service, folder)
             with watch("load"):
@@ -116,7 +114,7 @@ class CellRunner:
         facts["load_tool"] |= _load_facts(result)
         _require_measured(result, self.tool.name, request.load.duration_s)
         metrics = {**compute_metrics(result, request.load.duration_s), **reading.metrics}
-        return {"metrics": metrics, "missing": dict(reading.missing)}
+        return {"metrics": metrics, "missing": dict(reading.missing), "inapplicable": reading.inapplicable}
 
     def _artifact(self, cell: Cell, folder: Path) -> tuple[Version, Artifact]:
         version = self.load_version(cell.version_slug)
@@ -140,8 +138,9 @@ class CellRunner:
 
     def _load_request(self, service: LaunchedService, folder: Path) -> LoadRequest:
         load = self.benchmark.load
-        bodies = {name: self.benchmark_folder / self.benchmark.payloads[name]
-                  for name in self.benchmark.selected_functions}
+        bodies = {
+            name: self.benchmark_folder / self.benchmark.payloads[name] for name in self.benchmark.selected_functions
+        }
         script = self.benchmark_folder / load.script if load.script else None
         return LoadRequest(base_url=service.base_url, load=load, bodies=bodies, folder=folder, script=script)
 
@@ -228,7 +227,12 @@ def _with_all_metrics(outcome: dict[str, Any], benchmark: Benchmark) -> dict[str
         for name, value in metrics.items():
             if value is None:
                 missing.setdefault(name, "no source of this campaign gives it")
-    return {**outcome, "metrics": metrics, "missing": {key: missing[key] for key in metrics if key in missing}}
+    return {
+        **outcome,
+        "metrics": metrics,
+        "missing": {name: missing[name] for name in metrics if name in missing},
+        "inapplicable": tuple(name for name in outcome.get("inapplicable", ()) if name in metrics),
+    }
 
 
 def _now() -> str:

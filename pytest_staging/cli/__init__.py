@@ -11,11 +11,11 @@ from pathlib import Path
 from pytest_staging import __version__
 from pytest_staging.model.errors import StagingError
 
-GROUPS = ("versions", "images", "campaign", "schema")
+GROUPS = ("versions", "images", "campaign", "promotion", "catalog", "schema")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The whole program; returns its exit code. argparse itself leaves by SystemExit (0 for --help, 2 for bad usage)."""
+    """The whole program; returns its exit code. argparse leaves by SystemExit: 0 for --help, 2 for bad usage."""
     parser = build_parser()
     options = parser.parse_args(arguments)
     try:
@@ -26,10 +26,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("staging-manager: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:
+    except BrokenPipeError:  # before OSError, of which it is one
         # The reader (head, less) has seen enough; keep the interpreter from complaining when it flushes.
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = None
         return 0
+    except OSError as error:
+        print(f"staging-manager: {error}", file=sys.stderr)
+        return 1
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -38,6 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="staging-manager",
         description="Two versions of a service side by side: build, measure, compare, promote.",
         epilog="Each command has --help with an example.",
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"pytest-staging {__version__}")
     parser.add_argument("--root", type=Path, default=Path(), metavar="FOLDER", help="workspace (default: here)")

@@ -51,7 +51,7 @@ def run_campaign(options: argparse.Namespace) -> int:
 
 
 def _run(command: list[str]) -> int:
-    """Ctrl-C reaches pytest too, which cleans up and prints its summary while this process waits. SIGTERM is passed on."""
+    """Waits while pytest cleans up: Ctrl-C reaches it by itself, SIGTERM is passed on."""
     process = subprocess.Popen(command)
     previous = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     try:

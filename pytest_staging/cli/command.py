@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from pytest_staging.model.errors import UsageProblem
 from pytest_staging.store import Workspace
 
 
-def add_command(commands: Any, name: str, text: str, example: str,
-                run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+def add_command(
+    commands: Any, name: str, text: str, example: str, run: Callable[[argparse.Namespace], int]
+) -> argparse.ArgumentParser:
     """A subcommand whose --help ends with `example`."""
     parser: argparse.ArgumentParser = commands.add_parser(
         name,
@@ -25,5 +28,8 @@ def add_command(commands: Any, name: str, text: str, example: str,
 
 
 def workspace_of(options: argparse.Namespace) -> Workspace:
-    """The workspace that --root names."""
-    return Workspace(options.root.absolute())
+    """The workspace that --root names. Raises UsageProblem when there is no such folder."""
+    root: Path = options.root.absolute()
+    if not root.is_dir():
+        raise UsageProblem(f"--root {root} is no folder. Make it, or name the one with versions/ and benchmark/.")
+    return Workspace(root)

@@ -35,10 +35,13 @@ def build(options: argparse.Namespace) -> int:
     from tabulate import tabulate
 
     from pytest_staging import store, wiring
+    from pytest_staging.model.errors import WorkspaceError
 
     workspace = workspace_of(options)
     cache = wiring.make_artifacts(workspace, wiring.make_target("local"))
     versions = [store.load_version(workspace, slug) for slug in options.slug or _living(workspace)]
+    if not versions:
+        raise WorkspaceError(f"no version to build in {workspace.versions_folder}. Make one with create-version.")
     pairs = [(version, mode) for version in versions for mode in _modes(version, options.mode)]
     forced = set(options.force_rebuild_mode)
     _require_modes([*options.mode, *forced], versions)

@@ -45,6 +45,8 @@ class LocustTool:
         argv = [sys.executable, "-m", "locust", "--headless", "--host", request.base_url]
         argv += ["-f", f"{RECORDER},{script}", "--users", str(load.users), "--spawn-rate", str(load.users)]
         argv += ["--stop-timeout", str(math.ceil(load.request_timeout_s)), "--loglevel", "WARNING", "--only-summary"]
+        # Failed requests are a result here, not a crash.
+        argv += ["--exit-code-on-error", "0"]
         environment = {"STAGING_LOAD_PLAN": str(plan), "PYTHONUNBUFFERED": "1", "LOCUST_SKIP_MONKEY_PATCH": ""}
         command = Command(argv=argv, cwd=folder, log=folder / "load.log", env=environment)
         deadline_s = STARTUP_DEADLINE_S + total_s + load.request_timeout_s + DRAIN_MARGIN_S
@@ -65,11 +67,9 @@ class LocustTool:
                     latencies.append(latency_ms)
         except FileNotFoundError as error:
             raise LoadFailed("locust recorded no request at all") from error
-        except (ValueError, csv.Error, UnicodeDecodeError) as error:
+        except (OSError, ValueError, csv.Error) as error:
             raise LoadFailed(f"{path.name} is broken: {error}") from error
-        return LoadResult(
-            latencies_ms=sorted(latencies), requests=requests, failures=failures, first_error=first_error
-        )
+        return LoadResult(latencies_ms=sorted(latencies), requests=requests, failures=failures, first_error=first_error)
 
 
 def _rows(path: Path) -> Iterator[tuple[float, float, str]]:
@@ -81,7 +81,10 @@ def _rows(path: Path) -> Iterator[tuple[float, float, str]]:
         for row in reader:
             if len(row) != 4:
                 raise ValueError(f"line {reader.line_num} has {len(row)} fields")
-            yield float(row[0]), float(row[1]), row[3]
+            started_s, latency_ms = float(row[0]), float(row[1])
+            if not (math.isfinite(started_s) and math.isfinite(latency_ms) and latency_ms >= 0):
+                raise ValueError(f"line {reader.line_num} has no instant and latency: {row[0]}, {row[1]}")
+            yield started_s, latency_ms, row[3]
 
 
 def _plan(request: LoadRequest) -> dict[str, object]:

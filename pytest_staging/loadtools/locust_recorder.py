@@ -7,28 +7,57 @@ class whose context() gives `intended_at_s` is measured from that instant (no co
 import csv
 import json
 import os
+import sys
 import time
 from pathlib import Path
 
 import gevent
 from locust import events
 
+CANNOT_WRITE = 74  # EX_IOERR of sysexits.h
 PLAN = json.loads(Path(os.environ["STAGING_LOAD_PLAN"]).read_text())
-_file = open(PLAN["requests_file"], "w", newline="", encoding="utf-8", buffering=1 << 16)  # noqa: SIM115
+_file = Path(PLAN["requests_file"]).open("w", newline="", encoding="utf-8", buffering=1 << 16)  # noqa: SIM115
 _writer = csv.writer(_file)
 _writer.writerow(["started_at_s", "latency_ms", "function", "error"])
 
 
 @events.request.add_listener
 def record(name, response_time, exception, start_time=None, context=None, **_):
-    ended_at_s = start_time + response_time / 1000 if start_time else time.time()
-    started_at_s = (context or {}).get("intended_at_s") or ended_at_s - response_time / 1000
+    """One row per request."""
+    latency_ms = response_time or 0.0
+    started_at_s = start_time or time.time() - latency_ms / 1000
+    intended_at_s = (context or {}).get("intended_at_s")
+    if intended_at_s:
+        latency_ms += (started_at_s - intended_at_s) * 1000
+        started_at_s = intended_at_s
     error = "" if exception is None else str(exception).replace("\n", " ")[:200] or type(exception).__name__
-    _writer.writerow([f"{started_at_s:.6f}", f"{(ended_at_s - started_at_s) * 1000:.4f}", name, error])
+    write_row(started_at_s, latency_ms, name, error)
+
+
+@events.user_error.add_listener
+def record_error(exception, **_):
+    """A locustfile that raises did not load as it was meant to: that counts as a failed request."""
+    write_row(time.time(), 0.0, "locustfile", f"{type(exception).__name__}: {exception}".replace("\n", " ")[:200])
+
+
+def write_row(started_at_s, latency_ms, name, error):
+    """Ends the run when the row cannot be written."""
+    try:
+        _writer.writerow([f"{started_at_s:.6f}", f"{latency_ms:.4f}", name, error])
+    except OSError as problem:
+        give_up(problem)
+
+
+def give_up(problem):
+    """Locust swallows what a listener raises; a measurement with missing requests must not look whole."""
+    print(f"cannot write {PLAN['requests_file']}: {problem}", file=sys.stderr, flush=True)
+    os._exit(CANNOT_WRITE)
 
 
 @events.init.add_listener
 def on_init(environment, runner, **_):
+    """Says when all users send, and ends the run that many seconds later."""
+
     def announce(user_count, **_):
         # Renamed into place, so that the reader never sees it half written.
         ready = Path(PLAN["ready_file"])
@@ -41,11 +70,14 @@ def on_init(environment, runner, **_):
         runner.quit()
 
     environment.events.spawning_complete.add_listener(announce)
+    # Here and not at import, so that the locustfile's own listeners come first.
+    environment.events.quit.add_listener(on_quit)
 
 
-@events.quit.add_listener
 def on_quit(exit_code, **_):
-    # Failed requests are a result here, not a crash: Locust's exit status 1 for them is not passed on. Leaving at once
-    # saves the interpreter's tear-down, which would count as orchestration between two cells.
-    _file.close()
-    os._exit(0 if exit_code == 1 else exit_code)
+    """Leaves at once: the interpreter's tear-down would count as orchestration between two cells."""
+    try:
+        _file.close()
+    except OSError as problem:
+        give_up(problem)
+    os._exit(exit_code)

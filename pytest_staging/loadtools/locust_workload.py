@@ -29,6 +29,8 @@ def next_due():
 
 
 class WorkloadUser(FastHttpUser):
+    """Sends as soon as it has its answer, or when the schedule says so."""
+
     connection_timeout = PLAN["request_timeout_s"]
     network_timeout = PLAN["request_timeout_s"]
     max_retries = 0

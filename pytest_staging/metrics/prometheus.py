@@ -10,6 +10,7 @@ import json
 import math
 import threading
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 SCRAPE_TIMEOUT_S = 2.0
 SCRAPE_INTERVAL_S = 0.25
+# One scrape under way and the last one, each as slow as it may be: connecting, then reading.
+FINISH_DEADLINE_S = 4 * SCRAPE_TIMEOUT_S
 MAX_BODY_BYTES = 4 << 20
 
 
@@ -39,8 +42,10 @@ def parse_exposition(text: str) -> dict[str, float]:
                 heap.append(sample.value)
             elif sample.name == "jvm_gc_pause_seconds_sum":
                 pauses.append(sample.value)
+    if not all(map(math.isfinite, (*heap, *pauses))):
+        raise ValueError("has a heap or pause that is no finite number")
     found = {}
-    if heap and all(map(math.isfinite, heap)):
+    if heap:
         found["heap_bytes"] = sum(heap)
         # Micrometer exposes the pause timer only after the first collection: a JVM that shows its heap and no pause
         # has not paused yet.
@@ -59,7 +64,7 @@ class ServiceMetrics:
 
 
 class ServiceSampling:
-    """Scrapes at once, then every interval in a thread, then once more at the end of the window."""
+    """Scrapes at once, every interval, and once more at the window's end; in a thread, so that no endpoint blocks."""
 
     def __init__(self, base_url: str, mode: ModeSpec, process: Process, samples: Path, interval_s: float) -> None:
         import httpx
@@ -77,15 +82,14 @@ class ServiceSampling:
 
     def begin(self) -> None:
         if self._client:
-            self._scrape(self._client)
             self._thread.start()
 
     def finish(self) -> Reading:
         self._stopped.set()
-        if self._client:
+        if self._thread.is_alive():
+            self._thread.join(FINISH_DEADLINE_S)
             if self._thread.is_alive():
-                self._thread.join(SCRAPE_TIMEOUT_S + 1)
-            self._scrape(self._client)
+                self._errors.append(f"the last scrape did not end in {FINISH_DEADLINE_S:g} s")
         peak = self._process.peak_resident_bytes()
         self._write(peak)
         return self._jvm_reading() if self._runtime is Runtime.JVM else _native_reading(peak)
@@ -97,8 +101,10 @@ class ServiceSampling:
 
     def _loop(self) -> None:
         assert self._client
+        self._scrape(self._client)
         while not self._stopped.wait(self._interval_s):
             self._scrape(self._client)
+        self._scrape(self._client)
 
     def _scrape(self, client: httpx.Client) -> None:
         try:
@@ -118,9 +124,11 @@ class ServiceSampling:
             why = f"all {len(self._errors)} scrapes of {self._url} failed: {self._errors[-1]}"
             return Reading(metrics={"heap_peak": None, "gc_pause": None}, missing={"heap_peak": why, "gc_pause": why})
         heap = max(row["heap_bytes"] for row in self._rows)
-        pause_ms = (self._rows[-1]["gc_pause_s"] - self._rows[0]["gc_pause_s"]) * 1000
-        if len(self._rows) < 2 or pause_ms < 0:
-            why = "the pause counter went backwards" if pause_ms < 0 else "only one scrape succeeded"
+        pauses = [row["gc_pause_s"] for row in self._rows]
+        pause_ms = (pauses[-1] - pauses[0]) * 1000
+        backwards = any(later < earlier for earlier, later in pairwise(pauses))
+        if len(pauses) < 2 or backwards:
+            why = "the pause counter went backwards" if backwards else "only one scrape succeeded"
             return Reading(metrics={"heap_peak": heap, "gc_pause": None}, missing={"gc_pause": why})
         return Reading(metrics={"heap_peak": heap, "gc_pause": round(pause_ms, 6)}, missing={})
 
@@ -133,7 +141,11 @@ def _native_reading(peak: int | None) -> Reading:
     missing = {"gc_pause": "a native process has no garbage collector to report"}
     if peak is None:
         missing["heap_peak"] = "the process's memory could not be read from /proc"
-    return Reading(metrics={"heap_peak": None if peak is None else float(peak), "gc_pause": None}, missing=missing)
+    return Reading(
+        metrics={"heap_peak": None if peak is None else float(peak), "gc_pause": None},
+        missing=missing,
+        inapplicable=("gc_pause",),
+    )
 
 
 def _fetch(client: httpx.Client, url: str) -> str:

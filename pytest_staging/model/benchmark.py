@@ -13,6 +13,8 @@ STRICT: dict[str, Any] = {"extra": "forbid", "strict": True, "allow_inf_nan": Fa
 
 
 class FunctionProfile(str, Enum):
+    """Which functions are loaded: all that have a payload, or those that `functions` names."""
+
     ALL = "all"
     SUBSET = "subset"
 
@@ -25,6 +27,8 @@ class LoadShape(str, Enum):
 
 
 class Direction(str, Enum):
+    """Which way a metric is better."""
+
     LOWER = "lower"
     HIGHER = "higher"
 

@@ -36,7 +36,10 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Campaign:
-    """A declared matrix and everything that pins it; `campaign.json` holds exactly this."""
+    """A declared matrix and everything that pins it; `campaign.json` holds exactly this.
+
+    `looks` are the numbers of runs at which a campaign with `--runs auto` may stop; empty for a fixed number.
+    """
 
     campaign_id: str
     created_at: str
@@ -55,6 +58,7 @@ class Campaign:
     versions: Mapping[str, str]
     load_tool: Mapping[str, str]
     cells: tuple[Cell, ...]
+    looks: tuple[int, ...] = ()
     schema_version: int = CAMPAIGN_SCHEMA_VERSION
 
     @property
@@ -66,7 +70,8 @@ class Campaign:
 class CellSummary:
     """`cell-summary.json`: one attempt at a cell. Instants are ISO 8601 UTC; phases are seconds.
 
-    `metrics` has every metric of the benchmark; one that could not be had is None and `missing` says why.
+    `metrics` has every metric of the benchmark; one that could not be had is None and `missing` says why;
+    `inapplicable` are those that cannot exist in this mode at all.
     `outcome` is pytest's word: passed or failed.
     """
 
@@ -81,6 +86,7 @@ class CellSummary:
     reason: str | None = None
     metrics: Mapping[str, float | None] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
+    inapplicable: tuple[str, ...] = ()
     phases: Mapping[str, float] = field(default_factory=dict)
     host: Mapping[str, Any] = field(default_factory=dict)
     load_tool: Mapping[str, Any] = field(default_factory=dict)

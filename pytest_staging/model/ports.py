@@ -90,7 +90,7 @@ class LoadCommand:
 
 @dataclass(frozen=True, kw_only=True)
 class LoadResult:
-    """Raw outcome of the load window: latencies in ms of successful requests, sorted; counts of requests started in it."""
+    """Raw outcome of the load window: sorted latencies in ms of successful requests, counts of requests started."""
 
     latencies_ms: Sequence[float]
     requests: int
@@ -117,10 +117,11 @@ class LoadTool(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """What the metric sources saw over one load window."""
+    """What the metric sources saw over one load window. `inapplicable` metrics cannot exist in this mode."""
 
     metrics: Mapping[str, float | None]
     missing: Mapping[str, str]
+    inapplicable: tuple[str, ...] = ()
 
 
 class Sampling(Protocol):
@@ -136,6 +137,8 @@ class Sampling(Protocol):
 
 
 class MetricSource(Protocol):
+    """What a service says about itself, read beside the load tool."""
+
     def observe(self, base_url: str, mode: ModeSpec, process: Process, samples: Path) -> Sampling: ...
 
 

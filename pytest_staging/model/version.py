@@ -60,7 +60,7 @@ class ModeSpec:
     """One build mode of a service.
 
     `build` is a list of commands, `start` one command, each a list of arguments; no shell is involved. `{artifact}` is
-    the folder that the build fills and the service starts from; `{host}`, `{port}` and `{snapshot}` may stand in `start`.
+    the folder that the build fills and the service starts from; `start` may also have `{host}`, `{port}`, `{snapshot}`.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT

@@ -1,4 +1,4 @@
-"""The comparison as a markdown table: medians first. The same data gives the same bytes."""
+"""The comparison as markdown: verdict, then medians, ratio and tolerance. The same data gives the same bytes."""
 
 from __future__ import annotations
 
@@ -9,24 +9,27 @@ NOTHING = "–"
 
 
 def render_table(aggregate: Mapping[str, Any]) -> str:
-    """One row per candidate, mode and metric: median of the baseline, of the candidate, and the change."""
+    """One row per candidate, mode and metric: both medians, the ratio with its interval, the tolerance, the verdict."""
     from tabulate import tabulate
 
     several = len(aggregate["candidate_slugs"]) > 1
-    headers = [*(["candidate"] if several else []), "mode", "metric", "unit", "baseline", "candidate", "change"]
+    headers = [*(["candidate"] if several else []), "mode", "metric", "baseline", "candidate"]
+    headers += ["ratio", "95 %", "tol.", "verdict"]
     rows = [
         [
             *([row["candidate_slug"]] if several else []),
             row["platform_mode"],
             row["metric"],
-            row["unit"],
             show_value(row["baseline"]["median"], row["unit"]),
             show_value(row["candidate"]["median"], row["unit"]),
-            show_change(row),
+            show_estimate(row),
+            show_interval(row),
+            show_tolerance(row),
+            show_verdict(row),
         ]
         for row in aggregate["rows"]
     ]
-    alignment = ["left"] * (len(headers) - 3) + ["right"] * 3
+    alignment = ["left"] * (len(headers) - 6) + ["right"] * 5 + ["left"]
     return str(tabulate(rows, headers, tablefmt="github", disable_numparse=True, colalign=alignment))
 
 
@@ -34,19 +37,31 @@ def render_report(aggregate: Mapping[str, Any]) -> str:
     """`aggregate-comparison.md`, whole."""
     against = ", ".join(aggregate["candidate_slugs"])
     lines = [f"# Campaign {aggregate['campaign_id']}: {against} against {aggregate['baseline_slug']}", ""]
-    if aggregate["smoke"]:
-        lines += ["**Smoke campaign**: about a second of load per cell. It shows that the wiring works, nothing else.", ""]
+    lines += [f"{line}\n" for line in render_headline(aggregate)]
+    lines += ["Medians over runs; ratio is candidate to baseline (Hodges-Lehmann over blocks).", ""]
+    lines += [render_table(aggregate), ""]
+    lines += ["## Reasons", ""]
     lines += [
-        f"{aggregate['cells_passed']} of {aggregate['cells_planned']} cells measured, {aggregate['runs']} runs. "
-        "Medians over runs.",
-        "",
-        render_table(aggregate),
-        "",
+        f"- {row['candidate_slug']} {row['platform_mode']} {row['metric']}: {show_verdict(row)}: {row['reason']}"
+        for row in aggregate["rows"]
     ]
     missing = render_missing(aggregate["missing"])
     if missing:
-        lines += ["## Missing", "", *[f"- {line}" for line in missing], ""]
-    return "\n".join(lines)
+        lines += ["", "## Missing", "", *[f"- {line}" for line in missing]]
+    return "\n".join(lines) + "\n"
+
+
+def render_headline(aggregate: Mapping[str, Any]) -> list[str]:
+    """What a reader wants first: the verdict and why, then how much it rests on."""
+    cells = f"{aggregate['cells_passed']} of {aggregate['cells_planned']} cells measured, {aggregate['runs']} runs"
+    if aggregate["smoke"]:
+        return ["Smoke campaign: it shows that the wiring works, nothing else. No verdict.", f"{cells}."]
+    stopped = f", stopped by the rule: {aggregate['stopped']}" if aggregate["stopped"] else ""
+    return [
+        f"Verdict: {aggregate['verdict'].upper()} ({aggregate['verdict_reason']}).",
+        *[f"Note: {note}." for note in aggregate["notes"]],
+        f"{cells}{stopped}.",
+    ]
 
 
 def render_missing(missing: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -61,21 +76,55 @@ def render_missing(missing: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def show_value(value: float | None, unit: str) -> str:
-    """A number for people: bytes in MiB, others with four significant digits; a dash for what is not there."""
+    """A number with its unit: bytes in MiB, others with four significant digits; a dash for what is not there."""
     if value is None:
         return NOTHING
     if unit == "bytes":
         return f"{value / 2**20:.1f} MiB"
-    if value and abs(value) < 1000:
-        return f"{value:.4g}"
-    return f"{value:,.0f}"
+    if unit == "requests/s":
+        unit = "/s"
+    number = f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return number if unit == "share" else f"{number}{unit}" if unit.startswith("/") else f"{number} {unit}"
 
 
-def show_change(row: Mapping[str, Any]) -> str:
-    """Change of the median in per cent of the baseline; in the unit itself where the baseline is zero."""
-    baseline, delta = row["baseline"]["median"], row["delta"]["median"]
-    if delta is None:
+def show_estimate(row: Mapping[str, Any]) -> str:
+    """The ratio; for an absolute comparison the difference, with its sign."""
+    if row["absolute"]:
+        return NOTHING if row["difference"] is None else _signed(row["difference"], row["unit"])
+    return NOTHING if row["ratio"] is None else _ratio(row["ratio"])
+
+
+def show_interval(row: Mapping[str, Any]) -> str:
+    """Both limits, or that there is none yet."""
+    low, high = row["ci_low"], row["ci_high"]
+    if not row["n"]:
         return NOTHING
-    if baseline:
-        return f"{delta / baseline * 100:+.1f} %"
-    return f"{delta:+.4g}" if delta else "0"
+    if low is None or high is None:
+        return "unbounded"
+    if row["absolute"]:
+        return f"{_signed(low, row['unit'])} .. {_signed(high, row['unit'])}"
+    return f"{_ratio(low)} .. {_ratio(high)}"
+
+
+def show_tolerance(row: Mapping[str, Any]) -> str:
+    """Per cent, or in the metric's own unit."""
+    if row["absolute"]:
+        return _signed(row["tolerance"], row["unit"]).lstrip("+")
+    return f"{row['tolerance'] * 100:g} %"
+
+
+def show_verdict(row: Mapping[str, Any]) -> str:
+    """The verdict, marked when it is not counted."""
+    if not row["applicable"]:
+        return "n/a"
+    return f"({row['verdict']})" if row["advisory"] else str(row["verdict"])
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.3f}" if value < 10 else f"{value:.1f}"
+
+
+def _signed(value: float, unit: str) -> str:
+    if unit == "bytes":
+        return f"{value / 2**20:+.1f} MiB"
+    return f"{value:+.3g}" if value else "0"

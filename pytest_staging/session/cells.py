@@ -6,7 +6,7 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -15,15 +15,20 @@ from typing import Any
 import pytest
 
 from pytest_staging import wiring
-from pytest_staging.campaign.records import prepare_attempt
+from pytest_staging.campaign.records import prepare_attempt, read_look
 from pytest_staging.campaign.runner import CellRunner
 from pytest_staging.model.campaign import Campaign, Cell, CellSummary
-from pytest_staging.model.errors import UsageProblem
+from pytest_staging.model.errors import StagingError
+from pytest_staging.plugin import SESSION_PLUGIN
 from pytest_staging.session.progress import write_phase
 from pytest_staging.store import Workspace
 
 ITEM_NAME = "campaign"
 FIXTURE = "staging_cell"
+LOOK_TIMEOUT_S = 3600
+LOOK_POLL_S = 0.02
+Finished = Sequence[Any]
+"""Outcome, reason and attempt of a cell that an earlier session finished."""
 
 
 class CellFailed(Exception):
@@ -33,9 +38,13 @@ class CellFailed(Exception):
 class CellSession:
     """Collects and runs cells: in the only process, or in an xdist worker."""
 
-    def __init__(self, config: pytest.Config, workspace: Workspace, campaign: Campaign) -> None:
+    def __init__(
+        self, config: pytest.Config, workspace: Workspace, campaign: Campaign, finished: Mapping[str, Finished]
+    ) -> None:
         self.config = config
         self.campaign = campaign
+        self._finished = finished
+        self._whole = False
         self.folder = workspace.campaign_folder(campaign.campaign_id)
         self._workspace = workspace
         self._runner: CellRunner | None = None
@@ -60,13 +69,17 @@ class CellSession:
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, session: pytest.Session, items: list[pytest.Item]) -> None:
         """The user's own cell tests take the place of the built-in items; without any, those are added."""
-        own = {item.originalname for item in items if isinstance(item, pytest.Function) and cell_of(item)}  # type: ignore[attr-defined]
+        own = {item.originalname for item in items if isinstance(item, pytest.Function) and cell_of(item)}
         if len(own) > 1:
             raise pytest.UsageError(f"only one test may take {FIXTURE}, found: {', '.join(sorted(own))}")
         if own:
             items[:] = [item for item in items if not isinstance(item, CellItem)]
         elif not any(isinstance(item, CellItem) for item in items):
             items += self._collector(session).collect()
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """A selection (-k, a node id) can never complete a look, so nobody waits for one."""
+        self._whole = sum(1 for item in session.items if cell_of(item)) == len(self.campaign.cells)
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, bool, bool]:
@@ -85,7 +98,8 @@ class CellSession:
         report = yield
         summary = item.stash.get(SUMMARY, None)
         if call.when == "call" and summary is not None:
-            report.staging_cell = json.dumps(asdict(summary))
+            # Extra attributes of a report travel from xdist's workers to the controller.
+            vars(report)["staging_cell"] = json.dumps(asdict(summary))
             if self.config.option.staging_junit_cell_properties:
                 report.user_properties += [(name, str(value)) for name, value in summary.metrics.items()]
         return report
@@ -100,16 +114,40 @@ class CellSession:
         return StagingCell(self, request.node, request.param)
 
     def run_cell(self, item: pytest.Item, cell: Cell) -> CellSummary:
-        """Measures `cell` on the leased host. The summary travels in the item's report."""
+        """Measures `cell` on the leased host. The summary travels in the item's report. Skips what need not run."""
+        self._skip_finished(cell)
+        self._skip_concluded(cell)
         runner = self._runner = self._runner or wiring.make_runner(
             self._workspace, self.campaign, self.folder, lambda cell_id, phase: write_phase(self.folder, cell_id, phase)
         )
-        attempt = prepare_attempt(self.folder, cell)
         started = time.monotonic()
         self._hold(runner, cell)
-        summary = runner.run(cell, attempt, waited_s=time.monotonic() - started)
+        waited_s = time.monotonic() - started
+        # Only under the lease: a worker of a killed session may still be writing there.
+        summary = runner.run(cell, prepare_attempt(self.folder, cell), waited_s)
         item.stash[SUMMARY] = summary
         return summary
+
+    def _skip_finished(self, cell: Cell) -> None:
+        if cell.cell_id in self._finished:
+            outcome, reason, attempt = self._finished[cell.cell_id]
+            if outcome != "passed":
+                raise CellFailed(f"{cell.cell_id}: failed before, in attempt {attempt}: {reason}")
+            pytest.skip(f"finished before, in attempt {attempt}")
+
+    def _skip_concluded(self, cell: Cell) -> None:
+        """With `--runs auto`: the controller decides at each look, and no run beyond it begins before that."""
+        for look in self.campaign.looks if self._whole else ():
+            if cell.run_index <= look:
+                return
+            deadline = time.monotonic() + LOOK_TIMEOUT_S
+            while (stop := read_look(self.folder, look)) is None:
+                if time.monotonic() > deadline:
+                    raise CellFailed(f"{cell.cell_id}: the look at {look} runs was not decided in {LOOK_TIMEOUT_S} s")
+                self._release()
+                time.sleep(LOOK_POLL_S)
+            if stop:
+                pytest.skip(f"conclusion reached after {look} blocks")
 
     def _hold(self, runner: CellRunner, cell: Cell) -> None:
         """Back to back on one host: the lease is kept from a block's first cell to its last."""
@@ -157,11 +195,12 @@ class CellItem(pytest.Item):
         self.cell = cell
 
     def runtest(self) -> None:
-        session: CellSession = self.config.pluginmanager.get_plugin("staging-session")
+        session = self.config.pluginmanager.get_plugin(SESSION_PLUGIN)
+        assert isinstance(session, CellSession)
         require_passed(session.run_cell(self, self.cell))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        if isinstance(excinfo.value, (CellFailed, UsageProblem)):
+        if isinstance(excinfo.value, (CellFailed, StagingError)):
             return str(excinfo.value)
         return super().repr_failure(excinfo, style)
 

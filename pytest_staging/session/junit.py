@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import pytest
 
 from pytest_staging.model.campaign import Campaign
 
 
-def add_campaign_properties(config: pytest.Config, campaign: Campaign) -> None:
+def add_campaign_properties(config: pytest.Config, campaign: Campaign, aggregate: Mapping[str, Any]) -> None:
     """Does nothing without --junitxml."""
     try:
         # pytest offers no public way that works under xdist (pytest#7767), so a change of its inside only costs these.
@@ -25,6 +28,8 @@ def add_campaign_properties(config: pytest.Config, campaign: Campaign) -> None:
         "staging.smoke": str(campaign.smoke).lower(),
         "staging.baseline": campaign.baseline_slug,
         "staging.candidates": " ".join(campaign.candidate_slugs),
+        "staging.verdict": "none (smoke)" if campaign.smoke else aggregate["verdict"],
+        "staging.complete": str(aggregate["complete"]).lower(),
         "staging.load_tool": f"{campaign.load_tool['name']} {campaign.load_tool['version']}",
     }
     for slug, fingerprint in campaign.versions.items():

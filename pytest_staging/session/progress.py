@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-from pytest_staging.model.campaign import Campaign, CellSummary
+from pytest_staging.model.campaign import CellSummary
 
 PHASE_FILE = ".phase"
 REDRAW_S = 0.2
@@ -67,7 +67,7 @@ def render_cell(summary: CellSummary, estimate: Estimate) -> str:
 class LiveLine:
     """On a terminal: one line that says which cell runs, in which phase, and how long it will still take."""
 
-    def __init__(self, folder: Path, campaign: Campaign, estimate: Estimate, stream: TextIO) -> None:
+    def __init__(self, folder: Path, estimate: Estimate, stream: TextIO) -> None:
         self._folder = folder
         self._estimate = estimate
         self._stream = stream

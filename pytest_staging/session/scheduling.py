@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from xdist.scheduler.loadscope import LoadScopeScheduling
+from xdist.scheduler.loadscope import LoadScopeScheduling  # type: ignore[import-untyped]
 
 from pytest_staging.model.campaign import Campaign
 
@@ -19,7 +19,7 @@ def cell_id_of(nodeid: str) -> str | None:
     return found[1] if found else None
 
 
-class BlockScheduling(LoadScopeScheduling):
+class BlockScheduling(LoadScopeScheduling):  # type: ignore[misc]
     """xdist's own scope scheduling with the block as the scope.
 
     Two things differ: the campaign's order is kept (xdist would put larger scopes first), and the item on which a
@@ -36,7 +36,9 @@ class BlockScheduling(LoadScopeScheduling):
 
     def remove_node(self, node: Any) -> str | None:
         workload = self.assigned_work.pop(node)
-        pending = [(scope, nodeid) for scope, unit in workload.items() for nodeid, done in unit.items() if not done]
+        pending: list[tuple[str, str]] = [
+            (scope, nodeid) for scope, unit in workload.items() for nodeid, done in unit.items() if not done
+        ]
         if not pending:
             return None
         crashed = pending[0][1]

@@ -11,7 +11,7 @@ from .power import ALPHA, SMALLEST_PASS, Detectable, detectable, runs_needed, sm
 from .sequential import Decision, StoppingLevels, decide, stopping_levels
 from .spending import LOOKS, nominal_levels
 from .summary import Summary, percentile, summarise
-from .verdict import Judgement, MetricVerdict, Verdict, judge
+from .verdict import Judgement, MetricVerdict, Verdict, campaign_verdict, judge
 
 __all__ = [
     "ALPHA",
@@ -25,6 +25,7 @@ __all__ = [
     "StoppingLevels",
     "Summary",
     "Verdict",
+    "campaign_verdict",
     "compare",
     "decide",
     "detectable",

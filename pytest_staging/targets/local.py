@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from pytest_staging import durable
 from pytest_staging.model.errors import LeaseTimeout, StorageError
 from pytest_staging.model.ports import Command
 from pytest_staging.targets import procfs
@@ -43,21 +44,23 @@ class LocalTarget:
         _private_folder(self._lease_path.parent)
         lock = FileLock(str(self._lease_path))
         try:
-            lock.acquire(timeout=timeout_s, poll_interval=0.02)
+            with durable.storing(self._lease_path):
+                lock.acquire(timeout=timeout_s, poll_interval=0.02)
         except Timeout as error:
             raise LeaseTimeout(
                 f"this host is measured by {self._holder()}; waited {timeout_s:g} s. Let it finish, or stop it."
             ) from error
         try:
             end_marked(LEASE_MARK, str(self._lease_path))
-            note = json.dumps({"holder": holder, "pid": os.getpid()})
-            self._lease_path.with_suffix(".holder").write_text(note)
+            with durable.storing(self._lease_path):
+                note = json.dumps({"holder": holder, "pid": os.getpid()})
+                self._lease_path.with_suffix(".holder").write_text(note)
             yield
         finally:
             lock.release()
 
     def _holder(self) -> str:
-        with suppress(OSError, ValueError, KeyError):
+        with suppress(OSError, ValueError, KeyError, TypeError):
             note = json.loads(self._lease_path.with_suffix(".holder").read_text())
             return f"{note['holder']} (pid {note['pid']})"
         return "another campaign"
@@ -93,13 +96,24 @@ class LocalTarget:
 
 
 class LocalProcess:
-    """A program in a session of its own. A mark in its environment finds what it started, wherever that went."""
+    """A program in a session of its own. What it started is found by the session, or by a mark in the environment.
+
+    Neither finds all: a daemon leaves the session, `env -i` loses the mark.
+    """
 
     def __init__(self, command: Command, marks: Mapping[str, str]) -> None:
         self._mark = uuid.uuid4().hex
         environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
         environment |= {**command.env, **marks, PROCESS_MARK: self._mark}
         reading, writing = os.pipe()
+        try:
+            # Before the program: one whose log cannot be opened must not run.
+            with durable.storing(command.log):
+                self._log = BoundedLog(command.log, reading)
+        except BaseException:
+            os.close(reading)
+            os.close(writing)
+            raise
         try:
             self._popen = subprocess.Popen(
                 list(command.argv),
@@ -111,11 +125,10 @@ class LocalProcess:
                 start_new_session=True,
             )
         except BaseException:
-            os.close(reading)
-            raise
-        finally:
             os.close(writing)
-        self._log = BoundedLog(command.log, reading)
+            self._log.close()
+            raise
+        os.close(writing)
         self._ended = ""
 
     def poll(self) -> int | None:
@@ -153,9 +166,7 @@ class LocalProcess:
         leftovers = 0
         while members := self._members():
             leftovers = max(leftovers, len(members))
-            for pid in members:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            _kill_all(members)
             if time.monotonic() > deadline:
                 raise StorageError(f"processes {members} survive SIGKILL; look at them with ps.")
             self.wait(0.02)
@@ -166,10 +177,11 @@ class LocalProcess:
         return f"ended, {leftovers} left over killed" if leftovers else "ended" if asked else "had ended"
 
     def _members(self) -> list[int]:
-        return procfs.marked_processes(PROCESS_MARK, self._mark)
+        session = procfs.session_members(self._popen.pid)
+        return sorted({*session, *procfs.marked_processes(PROCESS_MARK, self._mark)})
 
     def _signal_group(self, number: signal.Signals) -> None:
-        with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._popen.pid, number)
 
 
@@ -179,13 +191,18 @@ def end_marked(name: str, value: str) -> int:
     count = 0
     while pids := procfs.marked_processes(name, value):
         count = max(count, len(pids))
-        for pid in pids:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        _kill_all(pids)
         if time.monotonic() > deadline:
             raise StorageError(f"processes {pids} of an earlier campaign survive SIGKILL; look at them with ps.")
         time.sleep(0.005)
     return count
+
+
+def _kill_all(pids: list[int]) -> None:
+    for pid in pids:
+        # One that may not be killed shows as a survivor.
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def default_lease_folder() -> Path:
@@ -198,7 +215,8 @@ def _private_folder(folder: Path) -> None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise StorageError(f"cannot make {folder}: {error.strerror}. Name another with STAGING_LEASE_FOLDER.") from error
+        advice = "Name another with STAGING_LEASE_FOLDER."
+        raise StorageError(f"cannot make {folder}: {error.strerror}. {advice}") from error
     if folder.stat().st_uid != os.getuid():
         raise StorageError(f"{folder} belongs to another user. Name another folder with STAGING_LEASE_FOLDER.")
 

@@ -12,7 +12,7 @@ TAIL_BYTES = 1 << 20
 
 
 class BoundedLog:
-    """Reads `descriptor` to its end in a thread. A program that writes without end neither blocks nor fills the disk."""
+    """Reads `descriptor` to its end in a thread: endless output neither blocks the program nor fills the disk."""
 
     def __init__(self, path: Path, descriptor: int, head_bytes: int = HEAD_BYTES, tail_bytes: int = TAIL_BYTES) -> None:
         self._descriptor = descriptor

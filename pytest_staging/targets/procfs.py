@@ -56,18 +56,23 @@ def peak_resident_bytes(pids: list[int]) -> int | None:
 
 
 def holds_listener(pids: list[int], port: int) -> bool | None:
-    """Whether one of `pids` has the socket that listens on TCP `port`; None when no listener is to be seen."""
+    """Whether one of `pids` has the socket that listens on TCP `port`.
+
+    None when no listener is to be seen, or a process does not show its files (it runs as another user).
+    """
     inodes = _listening_inodes(port)
     if not inodes:
         return None
+    hidden = False
     for pid in pids:
-        with suppress(OSError):
-            for descriptor in os.listdir(PROC / str(pid) / "fd"):
-                with suppress(OSError):
-                    link = os.readlink(PROC / str(pid) / "fd" / descriptor)
-                    if link.startswith("socket:[") and link[8:-1] in inodes:
-                        return True
-    return False
+        try:
+            if inodes & _socket_inodes(pid):
+                return True
+        except PermissionError:
+            hidden = True
+        except OSError:
+            continue
+    return None if hidden else False
 
 
 def _stat(pid: int) -> list[str] | None:
@@ -85,6 +90,17 @@ def _peak(pid: int) -> int | None:
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
     return None
+
+
+def _socket_inodes(pid: int) -> set[str]:
+    folder = PROC / str(pid) / "fd"
+    inodes: set[str] = set()
+    for descriptor in os.listdir(folder):
+        with suppress(FileNotFoundError):
+            link = os.readlink(folder / descriptor)
+            if link.startswith("socket:["):
+                inodes.add(link[8:-1])
+    return inodes
 
 
 def _listening_inodes(port: int) -> set[str]:

@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -57,7 +57,7 @@ class Reply:
 
 
 class Client:
-    """One keep-alive connection; a request leaves in a single send, so Nagle's algorithm never holds the client's side."""
+    """One keep-alive connection; a request leaves in a single send, so Nagle's algorithm never holds the client."""
 
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=REPLY_TIMEOUT_S)
@@ -75,6 +75,16 @@ class Client:
     def request(self, method: str, path: str, body: bytes = b"", headers: str = "") -> Reply:
         self.send(build_request(method, path, body, headers))
         return self.read_reply(has_body=method != "HEAD")
+
+    def send_and_hang_up(self, data: bytes) -> None:
+        """Returns when the service is done with the connection too, so that nothing is counted later."""
+        try:
+            self.send(data)
+            self._socket.shutdown(socket.SHUT_WR)
+            while self._socket.recv(65536):
+                pass
+        except ConnectionError:
+            pass  # refusing while the client still sends is as good
 
     def pipeline(self, requests: list[bytes]) -> list[Reply]:
         """All at once, so that delayed acknowledgements cost one wait and not one for each request."""
@@ -128,7 +138,9 @@ class Service:
         return int(found.group(1)) * 1024
 
 
-SAMPLE = re.compile(r'([a-z_:][a-z0-9_:]*(?:\{(?:[a-z_]+="[^"\\]*",?)+\})?) (-?[0-9.]+(?:[Ee][-+]?[0-9]+)?)', re.IGNORECASE)
+SAMPLE = re.compile(
+    r'([a-z_:][a-z0-9_:]*(?:\{(?:[a-z_]+="[^"\\]*",?)+\})?) (-?[0-9.]+(?:[Ee][-+]?[0-9]+)?)', re.IGNORECASE
+)
 
 
 def parse_metrics(text: str) -> dict[str, float]:
@@ -223,7 +235,7 @@ def start_commands(tmp_path_factory: pytest.TempPathFactory) -> dict[Key, tuple[
     for tool in ("javac", "java", "cc"):
         require_tool(tool)
     with ThreadPoolExecutor(max_workers=2) as pool:
-        commands = list(pool.map(lambda key, folder: build(*key, folder), keys, folders))
+        commands = list(pool.map(lambda key, folder: build(key[0], key[1], folder), keys, folders))
     return {key: (command, folder) for key, command, folder in zip(keys, commands, folders, strict=True)}
 
 
@@ -277,10 +289,10 @@ TEXTS = (
     "don't stop-at_under_scores 3.14 v2",
     'quote " backslash \\ slash / tab \t bell \b feed \f line \n end',
     "nul \x00 del \x7f unit \x1f",
-    "naïve café ÜBER straße Kelvin K dotless ı İstanbul",
+    "naïve café ÜBER straße \u212aelvin dotless \u0131 \u0130stanbul",
     "mixed日本語words and 😀emoji😀between",
-    "word " * 20000,
-    " ".join(str(number) for number in range(20000)),
+    "word " * 5000,
+    " ".join(str(number) for number in range(5000)),
     PAYLOAD_TEXT,
 )
 RAW_WORD_STATS = (
@@ -328,45 +340,43 @@ BAD_WORD_STATS = (
     b'{"a":' * 100000,
 )
 LIMITS = (2, 3, 4, 10, 28, 100, 3000, 100_000)
-BAD_COLLATZ = tuple(
-    b'{"limit":%s}' % value
-    for value in (
-        b"1",
-        b"0",
-        b"-0",
-        b"-5",
-        b"1000001",
-        b"9223372036854775808",
-        b"18446744073709551618",
-        b"9" * 400,
-        b"10.0",
-        b"1e3",
-        b"true",
-        b'"10"',
-        b"null",
-        b"+10",
-        b"0x10",
-        b"",
-    )
-) + (b"{}", b"10", b"")
+BAD_LIMITS = (
+    b"1",
+    b"0",
+    b"-0",
+    b"-5",
+    b"1000001",
+    b"9223372036854775808",
+    b"18446744073709551618",
+    b"9" * 400,
+    b"10.0",
+    b"1e3",
+    b"true",
+    b'"10"',
+    b"null",
+    b"+10",
+    b"0x10",
+    b"",
+)
+BAD_COLLATZ = (*(b'{"limit":%s}' % limit for limit in BAD_LIMITS), b"{}", b"10", b"")
 
 
 def test_word_stats_agrees_with_the_reference(service: Service) -> None:
     """Every text gives the reference's answer byte for byte, in each version and mode."""
-    with Client(service.port) as client:
-        for text in TEXTS:
-            for ascii_only in (True, False):
-                body = json.dumps({"text": text}, ensure_ascii=ascii_only).encode()
-                reply = client.request("POST", "/invoke/word-stats", body)
-                assert (reply.status, reply.body) == (200, reference_word_stats(text)), text[:60]
+    check_word_stats(service, [json.dumps({"text": text}, ensure_ascii=False).encode() for text in TEXTS])
+    check_word_stats(service, [json.dumps({"text": text}).encode() for text in TEXTS if not text.isascii()])
 
 
 def test_word_stats_reads_json_as_the_reference_does(service: Service) -> None:
     """Escapes, white space, other members and repeated names are understood as Python understands them."""
+    check_word_stats(service, RAW_WORD_STATS)
+
+
+def check_word_stats(service: Service, bodies: Sequence[bytes]) -> None:
     with Client(service.port) as client:
-        for body in RAW_WORD_STATS:
-            reply = client.request("POST", "/invoke/word-stats", body)
-            assert (reply.status, reply.body) == (200, reference_word_stats(json.loads(body)["text"])), body[:60]
+        replies = client.pipeline([build_request("POST", "/invoke/word-stats", body) for body in bodies])
+    for body, reply in zip(bodies, replies, strict=True):
+        assert (reply.status, reply.body) == (200, reference_word_stats(json.loads(body)["text"])), body[:60]
 
 
 def test_collatz_agrees_with_the_reference(service: Service) -> None:
@@ -378,15 +388,19 @@ def test_collatz_agrees_with_the_reference(service: Service) -> None:
 
 def test_bad_input_is_refused_alike_in_both_modes(start: Callable[[str, str], Any]) -> None:
     """Bad bodies get 400 with one and the same explanation in both modes, and the connection lives on."""
-    with start("baseline", "jvm") as jvm, start("baseline", "native") as native:
-        with Client(jvm.port) as left, Client(native.port) as right:
-            for function, bodies in (("word-stats", BAD_WORD_STATS), ("collatz", BAD_COLLATZ)):
-                requests = [build_request("POST", f"/invoke/{function}", body) for body in bodies]
-                replies = zip(left.pipeline(requests), right.pipeline(requests), strict=True)
-                for body, (ours, theirs) in zip(bodies, replies, strict=True):
-                    assert (ours.status, theirs.status) == (400, 400), body[:60]
-                    assert ours.body == theirs.body
-                    assert "error" in json.loads(ours.body)
+    requests = {
+        build_request("POST", f"/invoke/{function}", body): body
+        for function, bodies in (("word-stats", BAD_WORD_STATS), ("collatz", BAD_COLLATZ))
+        for body in bodies
+    }
+    replies: list[list[Reply]] = []
+    for mode in MODES:
+        with start("baseline", mode) as service, Client(service.port) as client:
+            replies.append(client.pipeline(list(requests)))
+    for body, jvm, native in zip(requests.values(), *replies, strict=True):
+        assert (jvm.status, native.status) == (400, 400), body[:60]
+        assert jvm.body == native.body
+        assert "error" in json.loads(jvm.body)
 
 
 @pytest.mark.parametrize(
@@ -478,10 +492,7 @@ def test_broken_requests_do_not_hurt_others(service: Service) -> None:
     )
     for data in broken:
         with Client(service.port) as client:
-            try:
-                client.send(data)
-            except ConnectionError:
-                continue  # refusing while the client still sends is as good
+            client.send_and_hang_up(data)
     assert service.invoke("collatz", {"limit": 10}).body == reference_collatz(10)
 
 
@@ -596,9 +607,7 @@ def wait_until_busy(service: Service) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_without_an_address_the_service_says_so(
-    start_commands: dict[Key, tuple[list[str], Path]], mode: str
-) -> None:
+def test_without_an_address_the_service_says_so(start_commands: dict[Key, tuple[list[str], Path]], mode: str) -> None:
     """Without a listen address it ends with an error that names the missing variables."""
     command, folder = start_commands["baseline", mode]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("STAGING_")}
@@ -631,11 +640,11 @@ def median_latency_s(service: Service) -> float:
     """On one keep-alive connection, after the first requests, whose packets the kernel acknowledges at once."""
     latencies: list[float] = []
     with Client(service.port) as client:
-        for _ in range(60):
+        for _ in range(45):
             began = time.perf_counter()
             assert client.request("POST", "/invoke/collatz", b'{"limit":100}').status == 200
             latencies.append(time.perf_counter() - began)
-    return statistics.median(latencies[20:])
+    return statistics.median(latencies[18:])
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -45,7 +45,8 @@ def test_the_ratio_is_as_measured_whichever_way_is_better() -> None:
     gain = compare(TEN, candidate, tolerance=0.05, higher_is_better=True)
     assert cost.ratio == gain.ratio == pytest.approx(0.9, abs=0.001)
     assert (cost.ci_low, cost.ci_high) == (gain.ci_low, gain.ci_high)
-    assert cost.shift is not None and gain.shift == -cost.shift
+    assert cost.shift is not None
+    assert gain.shift == -cost.shift
     assert (cost.beyond_tolerance, gain.beyond_tolerance) == (False, True)
 
 
@@ -144,14 +145,14 @@ def test_negative_values_have_differences() -> None:
 
 def test_unequal_lengths() -> None:
     """XP-01: pairing by guess would be wrong; the message says what to give."""
-    with pytest.raises(ValueError, match="baseline has 2 blocks and candidate 1.*None where it is missing"):
+    with pytest.raises(ValueError, match=r"baseline has 2 blocks and candidate 1.*None where it is missing"):
         compare([1.0, 2.0], [1.0], tolerance=0.05)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e200, 1e-300])
 def test_values_that_are_no_measurement(bad: float) -> None:
     """XP-01: refused, by side and block, even where the other side is missing."""
-    with pytest.raises(ValueError, match="candidate value .* of block 1"):
+    with pytest.raises(ValueError, match=r"candidate value .* of block 1"):
         compare([1.0, None], [1.0, bad], tolerance=0.05)
 
 
@@ -161,7 +162,7 @@ def test_tolerances_that_are_none(name: str, bad: float) -> None:
     """XP-01: a NaN tolerance would compare false with everything."""
     tolerances = {"tolerance": 0.05, "absolute_tolerance": 0.05, name: bad}
     with pytest.raises(ValueError, match=f"^{name} must be"):
-        compare([1.0], [1.0], **tolerances)
+        compare([1.0], [1.0], **tolerances)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("absolute", [False, True])
@@ -180,3 +181,10 @@ def test_runs_needed() -> None:
     assert compare(TEN, candidate, tolerance=0.05).runs_needed == math.ceil(1.05 * (2.487 / r) ** 2 + 2.5) > 10
     assert compare(TEN[:1], TEN[:1], tolerance=0.05).runs_needed is None
     assert compare(TEN, candidate, tolerance=0.0).runs_needed is None
+
+
+def test_runs_needed_is_never_below_a_pass() -> None:
+    """XP-01: without any spread the formula says 3, but a pass needs 5; beyond any number there is none."""
+    assert compare(TEN, TEN, tolerance=0.05).runs_needed == 5
+    assert compare(TEN, TEN[::-1], tolerance=1e-12).runs_needed is not None
+    assert compare([1e150, 1e-150], [1e-150, 1e150], tolerance=1e-200).runs_needed is None

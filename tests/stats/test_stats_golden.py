@@ -59,6 +59,11 @@ def test_the_critical_rank_of_the_one_sided_bound() -> None:
     assert critical_rank(10, 0.05) == 11
 
 
+def test_a_tail_that_is_just_reached_is_used() -> None:
+    """XP-01: "at most" includes equality."""
+    assert (critical_rank(5, 2.0**-5), critical_rank(5, 2.0**-5 - 1e-9)) == (1, 0)
+
+
 def test_the_golden_vector(golden: Comparison) -> None:
     """XP-01: estimate, interval and p-values of the published example."""
     assert golden.ratio == pytest.approx(1.042776, abs=5e-7)
@@ -111,7 +116,7 @@ def _p_by_enumeration(values: list[float]) -> float:
     ranks = oracle.rankdata([abs(value) for value in nonzero])
     observed = sum(rank for rank, value in zip(ranks, nonzero, strict=True) if value > 0)
     sums = [sum(rank for i, rank in enumerate(ranks) if pattern >> i & 1) for pattern in range(1 << len(ranks))]
-    return sum(total >= observed for total in sums) / len(sums)
+    return float(sum(total >= observed for total in sums) / len(sums))
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 7, 10, 13, 20, 30, 45])

@@ -35,8 +35,10 @@ def test_p_values_are_probabilities(pairs: Any, tolerance: float, higher: bool) 
     result = compare(*_split(pairs), tolerance=tolerance, higher_is_better=higher)
     other = compare(*_split(pairs), tolerance=tolerance, higher_is_better=not higher)
     for p in (result.p_two_sided, result.p_regression, result.p_pass):
-        assert p is not None and 2.0**-result.n <= p <= 1.0
-    assert result.p_regression is not None and other.p_regression is not None
+        assert p is not None
+        assert 2.0**-result.n <= p <= 1.0
+    assert result.p_regression is not None
+    assert other.p_regression is not None
     assert result.p_two_sided == min(1.0, 2.0 * min(result.p_regression, other.p_regression))
 
 
@@ -45,7 +47,9 @@ def test_p_values_are_probabilities(pairs: Any, tolerance: float, higher: bool) 
 def test_the_interval_holds_the_ratio(pairs: Any) -> None:
     """XP-01: ci_low <= ratio <= ci_high, with ties too."""
     result = compare(*_split(pairs), tolerance=0.05)
-    assert result.ci_low is not None and result.ci_high is not None and result.ratio is not None
+    assert result.ci_low is not None
+    assert result.ci_high is not None
+    assert result.ratio is not None
     assert result.ci_low <= result.ratio <= result.ci_high
 
 
@@ -54,7 +58,9 @@ def test_the_interval_holds_the_ratio(pairs: Any) -> None:
 def test_the_interval_holds_the_difference(pairs: Any) -> None:
     """XP-01: the same for absolute differences, zeros and all."""
     result = compare(*_split(pairs), tolerance=0.05, absolute=True)
-    assert result.ci_low is not None and result.ci_high is not None and result.difference is not None
+    assert result.ci_low is not None
+    assert result.ci_high is not None
+    assert result.difference is not None
     assert result.ci_low <= result.difference <= result.ci_high
 
 
@@ -66,7 +72,8 @@ def test_swapping_the_sides_inverts_the_ratio(pairs: Any, higher: bool) -> None:
     there = compare(baseline, candidate, tolerance=0.05, higher_is_better=higher)
     back = compare(candidate, baseline, tolerance=0.05, higher_is_better=higher)
     turned = compare(baseline, candidate, tolerance=0.05, higher_is_better=not higher)
-    assert there.ratio is not None and back.ratio == pytest.approx(1.0 / there.ratio)
+    assert there.ratio is not None
+    assert back.ratio == pytest.approx(1.0 / there.ratio)
     if there.ci_low is not None:
         assert back.ci_high == pytest.approx(1.0 / there.ci_low)
     assert back.p_two_sided == there.p_two_sided
@@ -113,11 +120,14 @@ def test_a_worse_block_never_looks_better(shifts: list[int], index: int, step: i
     zeros = [0.0] * len(shifts)
     before = compare(zeros, [float(v) for v in shifts], tolerance=float(tolerance), absolute=True)
     after = compare(zeros, [float(v) for v in worse], tolerance=float(tolerance), absolute=True)
-    assert before.p_regression is not None and after.p_regression is not None
+    assert before.p_regression is not None
+    assert after.p_regression is not None
     assert after.p_regression <= before.p_regression
-    assert before.p_pass is not None and after.p_pass is not None
+    assert before.p_pass is not None
+    assert after.p_pass is not None
     assert after.p_pass >= before.p_pass
-    assert before.difference is not None and after.difference is not None
+    assert before.difference is not None
+    assert after.difference is not None
     assert after.difference >= before.difference
 
 
@@ -132,7 +142,9 @@ def test_a_wider_tolerance_never_loses_a_pass(pairs: Any, first: float, second: 
         assume(0.0 not in distances and len(set(distances)) == len(distances))
     p_narrow = compare(*_split(pairs), tolerance=narrow).p_pass
     p_wide = compare(*_split(pairs), tolerance=wide).p_pass
-    assert p_narrow is not None and p_wide is not None and p_wide <= p_narrow
+    assert p_narrow is not None
+    assert p_wide is not None
+    assert p_wide <= p_narrow
 
 
 @QUICK

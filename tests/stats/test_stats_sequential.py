@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from functools import cache
@@ -66,7 +67,7 @@ def test_one_look_spends_everything() -> None:
 def test_more_comparisons_ask_for_more() -> None:
     """XP-02: the levels fall as the comparisons grow; no comparison counts as one."""
     levels = [stopping_levels(m).regression for m in (1, 2, 12, 100, 5000)]
-    assert all(fewer > more for a, b in zip(levels, levels[1:], strict=False) for fewer, more in zip(a, b, strict=True))
+    assert all(fewer > more for a, b in itertools.pairwise(levels) for fewer, more in zip(a, b, strict=True))
     assert stopping_levels(0).regression == stopping_levels(1).regression == stopping_levels(1).passing
 
 
@@ -157,9 +158,19 @@ def test_advisory_and_not_applicable_stop_nothing() -> None:
     assert not decision.judgement.verdicts["gc"].applicable
 
 
+def test_advisory_metrics_are_judged_at_the_level_of_one() -> None:
+    """XP-02: a p that is not enough among twelve comparisons is enough for a metric shown alone."""
+    unsure = _with(WORSE, p_regression=0.01)
+    assert decide({"a": unsure}, 0, 12).judgement.verdicts["a"].verdict is Verdict.INCONCLUSIVE
+    shown = decide({"a": unsure}, 0, 12, advisory=["a"])
+    assert shown.judgement.verdicts["a"].verdict is Verdict.REGRESSION
+    assert shown.verdict is Verdict.INCONCLUSIVE
+
+
 def test_futility_is_optional_and_never_a_verdict() -> None:
     """XP-02: when more blocks are needed than there will be, it may stop without an answer."""
-    assert NOISY.runs_needed is not None and NOISY.runs_needed > 30
+    assert NOISY.runs_needed is not None
+    assert NOISY.runs_needed > 30
     assert not decide({"a": NOISY}, 0).stop
     decision = decide({"a": NOISY, "b": SAME}, 0, futility=True)
     assert (decision.stop, decision.futile, decision.verdict) == (True, True, Verdict.INCONCLUSIVE)

@@ -30,7 +30,7 @@ def _simulated(change: float) -> list[Comparison]:
 
 
 def _share_below(change: float, name: str) -> float:
-    return sum(getattr(comparison, name) <= 0.05 for comparison in _simulated(change)) / REPETITIONS
+    return sum(bool(getattr(comparison, name) <= 0.05) for comparison in _simulated(change)) / REPETITIONS
 
 
 def test_false_positives() -> None:

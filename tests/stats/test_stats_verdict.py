@@ -102,7 +102,8 @@ def test_a_pass_needs_five_blocks_whatever_its_p() -> None:
 def test_a_significant_change_within_tolerance_is_no_regression() -> None:
     """XP-01: surely 3 % worse passes at 5 %."""
     small = _compared(1.03)
-    assert small.p_regression is not None and small.p_regression < 0.01
+    assert small.p_regression is not None
+    assert small.p_regression < 0.01
     assert judge({"a": small}).verdict is Verdict.PASS
 
 

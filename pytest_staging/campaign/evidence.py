@@ -1,0 +1,85 @@
+"""What a campaign's folder proves about a candidate. Computed from the cells, never read from the aggregate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pytest_staging import store
+from pytest_staging.campaign.comparing import build_aggregate
+from pytest_staging.campaign.planning import load_pinned_benchmark
+from pytest_staging.campaign.records import Journal
+from pytest_staging.images import ArtifactCache
+from pytest_staging.model.campaign import Campaign, CellSummary
+from pytest_staging.model.errors import StagingError, WorkspaceError
+from pytest_staging.promotion import Evidence
+from pytest_staging.store import Workspace
+
+
+def gather_evidence(workspace: Workspace, slug: str, campaign_id: str, cache: ArtifactCache | None = None) -> Evidence:
+    """Raises WorkspaceError when the campaign is unknown or not about `slug`, PinChanged when its benchmark changed."""
+    campaign, aggregate, summaries = load_results(workspace, campaign_id)
+    if slug not in campaign.candidate_slugs:
+        known = ", ".join(campaign.candidate_slugs)
+        raise WorkspaceError(f"campaign {campaign_id} is not about {slug!r}; its candidates are {known}.")
+    verdict = aggregate["candidates"][slug]
+    return Evidence(
+        campaign_id=campaign_id,
+        verdict=verdict["verdict"],
+        reason=verdict["reason"],
+        campaign_baseline=campaign.baseline_slug,
+        smoke=campaign.smoke,
+        cells_missing=aggregate["cells_planned"] - aggregate["cells_passed"],
+        cells_planned=aggregate["cells_planned"],
+        changed=tuple(_changed(workspace, campaign, slug, summaries, cache)),
+        superseded_by=_superseding(workspace, campaign, slug),
+    )
+
+
+def load_results(workspace: Workspace, campaign_id: str) -> tuple[Campaign, dict[str, Any], list[CellSummary]]:
+    """The campaign, its aggregate computed anew, and its cells' summaries. Raises WorkspaceError or PinChanged."""
+    folder = workspace.campaign_folder(campaign_id)
+    if not (folder / "campaign.json").is_file():
+        raise WorkspaceError(f"there is no campaign {campaign_id!r} in {workspace.campaigns_folder}.")
+    campaign = store.load_campaign(folder)
+    benchmark = load_pinned_benchmark(folder, campaign)
+    summaries = Journal(folder, campaign).finished()
+    return campaign, build_aggregate(campaign, benchmark, summaries), summaries
+
+
+def _changed(
+    workspace: Workspace, campaign: Campaign, slug: str, summaries: list[CellSummary], cache: ArtifactCache | None
+) -> Iterator[str]:
+    for one in (campaign.baseline_slug, slug):
+        try:
+            version = store.load_version(workspace, one)
+        except StagingError as error:
+            yield f"version {one} ({error})"
+            continue
+        if version.snapshot_fingerprint != campaign.versions[one]:
+            yield f"the snapshot of {one}"
+            continue
+        for mode in campaign.platform_modes if cache else ():
+            measured = {cell.artifact.get("fingerprint") for cell in summaries
+                        if cell.passed and (cell.version_slug, cell.platform_mode) == (one, mode)}  # fmt: skip
+            if len(measured) > 1:
+                yield f"the build of {one} in mode {mode} (it changed within the campaign)"
+            elif measured and cache and measured != {cache.fingerprint(version, mode)}:
+                yield f"the build of {one} in mode {mode} (other compilers or commands today)"
+    foreign = [cell for cell in summaries if cell.benchmark_sha256 != campaign.benchmark_sha256]
+    if foreign:
+        yield f"the benchmark of {len(foreign)} cells"
+
+
+def _superseding(workspace: Workspace, campaign: Campaign, slug: str) -> str | None:
+    """A later campaign about the same pair that is complete, or that shows a regression already."""
+    for path in sorted(workspace.campaigns_folder.glob("*/campaign.json"), reverse=True):
+        other = store.load_campaign(path.parent)
+        later = (other.created_at, other.campaign_id) > (campaign.created_at, campaign.campaign_id)
+        same = other.baseline_slug == campaign.baseline_slug and slug in other.candidate_slugs
+        if not later or not same or other.smoke or other.campaign_id == campaign.campaign_id:
+            continue
+        _, aggregate, _ = load_results(workspace, other.campaign_id)
+        if aggregate["complete"] or aggregate["candidates"][slug]["verdict"] == "regression":
+            return other.campaign_id
+    return None

@@ -1,0 +1,84 @@
+"""From pytest's options and ini values to what is asked for. The command line wins over the ini file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pytest_staging.campaign.matrix import ORDERS
+from pytest_staging.campaign.planning import CampaignRequest, parse_runs, parse_seed
+from pytest_staging.campaign.resuming import Asked
+from pytest_staging.contract import REQUIRED_MODES
+from pytest_staging.model.errors import UsageProblem
+from pytest_staging.session.controller import Orders
+from pytest_staging.session.verdicts import FAIL_ON
+from pytest_staging.store import Workspace
+
+DEFAULT_RUNS = "10"
+
+
+def find_workspace(config: pytest.Config) -> Workspace:
+    """Raises UsageProblem when the folder is not there."""
+    named = config.option.staging_root
+    root = Path(named).absolute() if named else config.rootpath / _ini(config, "staging_root")
+    if not root.is_dir():
+        raise UsageProblem(f"--staging-root {root} is no folder.")
+    return Workspace(root)
+
+
+def read_request(config: pytest.Config) -> CampaignRequest:
+    """For a new campaign. Raises UsageProblem."""
+    option = config.option
+    order = option.staging_order or _ini(config, "staging_order") or ORDERS[0]
+    if order not in ORDERS:
+        raise UsageProblem(f"--staging-order {order}: known are {', '.join(ORDERS)}.")
+    runs, looks = parse_runs(option.runs or _ini(config, "staging_runs") or DEFAULT_RUNS)
+    ini_path = _ini(config, "staging_benchmark_path")
+    return CampaignRequest(
+        runs=runs,
+        looks=looks,
+        baseline=option.baseline or _ini(config, "staging_baseline") or None,
+        candidates=option.candidate or list(config.getini("staging_candidates")),
+        campaign_id=option.campaign_id,
+        benchmark_path=_path(option.benchmark_path) or (config.rootpath / ini_path if ini_path else None),
+        seed=None if option.staging_seed is None else parse_seed(option.staging_seed),
+        order=order,
+        smoke=option.staging_smoke,
+        target=option.staging_target,
+        required_modes=list(config.getini("staging_required_modes")) or REQUIRED_MODES,
+    )
+
+
+def read_asked(config: pytest.Config) -> Asked:
+    """For a campaign that goes on: only what stands on the command line can contradict it."""
+    option = config.option
+    return Asked(
+        runs=option.runs,
+        seed=None if option.staging_seed is None else parse_seed(option.staging_seed),
+        order=option.staging_order,
+        baseline=option.baseline,
+        candidates=tuple(option.candidate),
+        benchmark_path=_path(option.benchmark_path),
+        smoke=option.staging_smoke,
+        campaign_id=option.campaign_id,
+    )
+
+
+def read_orders(config: pytest.Config) -> Orders:
+    """How the session runs. Raises UsageProblem."""
+    option = config.option
+    fail_on = option.staging_fail_on or _ini(config, "staging_fail_on") or FAIL_ON[0]
+    if fail_on not in FAIL_ON:
+        raise UsageProblem(f"--staging-fail-on {fail_on}: known are {', '.join(FAIL_ON)}.")
+    if option.staging_retry_failed and not option.staging_resume:
+        raise UsageProblem("--staging-retry-failed goes with --staging-resume ID.")
+    return Orders(fail_on, resumed=bool(option.staging_resume), retry_failed=option.staging_retry_failed)
+
+
+def _ini(config: pytest.Config, name: str) -> str:
+    return str(config.getini(name) or "")
+
+
+def _path(text: str | None) -> Path | None:
+    return Path(text).absolute() if text else None

@@ -1,0 +1,26 @@
+"""How our errors end a pytest session: one message, our exit code, no traceback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from _pytest.outcomes import Exit
+
+from pytest_staging.model.errors import StagingError
+
+
+class StagingExit(Exit):
+    """Ends the session. pytest prints this class's name before the message."""
+
+
+StagingExit.__name__ = "staging"
+
+
+@contextmanager
+def exiting() -> Iterator[None]:
+    """Turns our errors into the end of the session."""
+    try:
+        yield
+    except StagingError as error:
+        raise StagingExit(str(error), returncode=error.exit_code) from None

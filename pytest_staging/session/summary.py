@@ -1,0 +1,94 @@
+"""What a person reads: before the campaign what it can show, after it the verdict, the table and what to do next."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pytest_staging.campaign.comparing import counted_comparisons
+from pytest_staging.model.benchmark import Benchmark
+from pytest_staging.model.campaign import Campaign
+from pytest_staging.reports.markdown import render_headline, render_missing, render_table
+from pytest_staging.stats import detectable
+
+MISSING_SHOWN = 10
+FILES = ("aggregate-comparison.md", "aggregate-comparison.json", "campaign.json")
+
+
+def render_header(campaign: Campaign, benchmark: Benchmark, finished: int) -> list[str]:
+    """Who against whom, how many cells, and what this number of runs can and cannot show."""
+    one = campaign
+    kind = "smoke campaign" if one.smoke else "campaign"
+    again = f", {finished} finished before" if finished else ""
+    runs = f"up to {one.runs} runs (looks at {', '.join(map(str, one.looks))})" if one.looks else f"{one.runs} runs"
+    return [
+        f"staging: {kind} {one.campaign_id}: {', '.join(one.candidate_slugs)} against {one.baseline_slug}",
+        f"staging: {runs} × modes {', '.join(one.platform_modes)} × {len(one.slugs)} versions = {len(one.cells)} cells"
+        f"{again}, seed {one.seed}, {one.load_tool['name']} {one.load_tool['version']}",
+        f"staging: {render_power(campaign, benchmark)}",
+    ]
+
+
+def render_power(campaign: Campaign, benchmark: Benchmark) -> str:
+    """What the number of runs can and cannot show, whatever the noise turns out to be."""
+    able = detectable(campaign.runs, counted_comparisons(campaign, benchmark))
+    runs, over = f"{campaign.runs} runs", f"over {able.comparisons} comparisons"
+    if campaign.smoke:
+        return "a smoke campaign gives no verdict"
+    if able.can_regress:
+        return f"{runs} can show a pass (from {able.pass_needs}) and a regression {over} (from {able.regression_needs})"
+    if able.can_pass:
+        return f"{runs} can show a pass; a regression {over} needs at least {able.regression_needs}"
+    return (
+        f"{runs} can show neither: a pass needs at least {able.pass_needs}, a regression {over} {able.regression_needs}"
+    )
+
+
+def render_summary(campaign: Campaign, aggregate: Mapping[str, Any], folder: Path) -> Iterator[str]:
+    """The summary section's lines, without colour."""
+    yield from render_headline(aggregate)
+    yield from ("", render_table(aggregate))
+    missing = render_missing(aggregate["missing"])
+    if missing:
+        yield from ("", "Missing:", *[f"  {line}" for line in missing[:MISSING_SHOWN]])
+        if len(missing) > MISSING_SHOWN:
+            yield f"  and {len(missing) - MISSING_SHOWN} more, all in aggregate-comparison.md"
+    yield ""
+    yield from (f"wrote {shown(folder / name)}" for name in FILES)
+    yield f"next: {next_step(campaign, aggregate, folder)}"
+
+
+def next_step(campaign: Campaign, aggregate: Mapping[str, Any], folder: Path) -> str:
+    """The exact command that follows from the result."""
+    identity = shlex.quote(campaign.campaign_id)
+    if campaign.smoke:
+        return "pytest --staging-campaign --runs 10"
+    if not aggregate["complete"]:
+        unfinished = any(one["metric"] is None and one["reason"] == "not run" for one in aggregate["missing"])
+        again = "" if unfinished else " --staging-retry-failed"
+        return f"pytest --staging-campaign --staging-resume {identity}{again}"
+    if aggregate["verdict"] == "pass":
+        slug = shlex.quote(campaign.candidate_slugs[0])
+        return f"staging-manager promote --candidate {slug} --campaign-id {identity}"
+    if aggregate["verdict"] == "regression":
+        slug = next(row["candidate_slug"] for row in aggregate["rows"] if row["verdict"] == "regression")
+        report = shown(folder / FILES[0])
+        return f"read {report}, then staging-manager reject {shlex.quote(slug)} --campaign-id {identity}"
+    return f"pytest --staging-campaign --runs {_more_runs(aggregate)}"
+
+
+def shown(path: Path) -> str:
+    """Relative to where the user stands, when it lies below."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
+def _more_runs(aggregate: Mapping[str, Any]) -> int:
+    """Enough for the metric that is still open and needs most, and for any verdict at all."""
+    open_rows = [row for row in aggregate["rows"] if row["verdict"] == "inconclusive" and not row["advisory"]]
+    needed = [row["runs_needed"] for row in open_rows if row["runs_needed"]]
+    counted = sum(row["applicable"] and not row["advisory"] for row in aggregate["rows"])
+    least = detectable(0, counted).regression_needs
+    return int(max([*needed, aggregate["runs"] + 5, least]))

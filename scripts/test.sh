@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Sets everything up and runs the checks and tests. Arguments go to pytest: scripts/test.sh tests/stats -k holm
+#
+# What the real parts need is installed through apt when this is root on a Debian-like machine; otherwise the tests of a
+# missing part skip with the reason. STAGING_REQUIRE_LAB=1 makes such a skip a failure.
+set -euo pipefail
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+. "$ROOT/scripts/lib/setup.sh"
+
+need javac openjdk-17-jdk-headless || need javac default-jdk-headless || true
+need cc gcc libc6-dev || true
+setup_python load,test,dev
+
+cd "$ROOT"
+if [ $# -gt 0 ]; then exec "$VENV/bin/python" -m pytest "$@"; fi
+
+say "ruff"; "$VENV/bin/ruff" check .
+say "mypy"; "$VENV/bin/mypy"
+say "pytest"
+exec "$VENV/bin/python" -m pytest --durations=10
