@@ -110,7 +110,11 @@ def _drops(line: str, fields: Mapping[str, Any]) -> bool:
 
 
 def _scalar(line: str) -> Any:
-    return yaml.safe_load(line.partition(":")[2])
+    """The value on the key's own line; Ellipsis, which equals no value, when it goes on below."""
+    try:
+        return yaml.safe_load(line.partition(":")[2])
+    except (yaml.YAMLError, ValueError):
+        return ...
 
 
 def render_hypothesis(slug: str, parent: str | None) -> str:

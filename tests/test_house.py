@@ -230,8 +230,8 @@ def test_every_error_is_in_the_tree() -> None:
 def test_exported_names_of_stats() -> None:
     """What other rooms and users may rely on: a name that goes or comes is a decision, made here too."""
     assert sorted(stats.__all__, key=str.lower) == [
-        "ALPHA", "campaign_verdict", "compare", "Comparison", "decide", "Decision", "Detectable", "detectable", "judge", "Judgement",
-        "LOOKS", "MetricVerdict", "nominal_levels", "percentile", "runs_needed", "SMALLEST_PASS",
+        "ALPHA", "campaign_verdict", "compare", "Comparison", "decide", "Decision", "Detectable", "detectable", "judge",
+        "Judgement", "LOOKS", "MetricVerdict", "nominal_levels", "percentile", "runs_needed", "SMALLEST_PASS",
         "smallest_regression", "stopping_levels", "StoppingLevels", "summarise", "Summary", "Verdict",
     ]  # fmt: skip
     assert [name for name in stats.__all__ if not hasattr(stats, name)] == []

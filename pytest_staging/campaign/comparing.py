@@ -6,12 +6,22 @@ The same cells give the same data. What is missing is said, never filled in.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pytest_staging.model.benchmark import Benchmark, Direction, MetricSpec
 from pytest_staging.model.campaign import Campaign, Cell, CellSummary
-from pytest_staging.stats import Comparison, Judgement, campaign_verdict, compare, decide, judge, summarise
+from pytest_staging.stats import (
+    Comparison,
+    Judgement,
+    MetricVerdict,
+    Verdict,
+    campaign_verdict,
+    compare,
+    decide,
+    judge,
+    summarise,
+)
 
 AGGREGATE_SCHEMA_VERSION = 1
 STATISTICS = ("median", "mean", "min", "max")
@@ -82,7 +92,25 @@ def conclude(campaign: Campaign, benchmark: Benchmark, summaries: Summaries) -> 
     comparisons = _compare_all(keys, campaign, benchmark, summaries, campaign.runs)
     absent = _inapplicable(keys, campaign, summaries, campaign.runs)
     judgement = judge(comparisons, advisory=advisory, not_applicable=absent, planned=campaign.runs)
+    if campaign.looks:
+        judgement = _withhold(judgement, _open_look(campaign, summaries))
     return Conclusion(campaign.runs, judgement, comparisons)
+
+
+def _open_look(campaign: Campaign, summaries: Summaries) -> int:
+    return next(look for look in campaign.looks if not look_is_complete(campaign, summaries, look))
+
+
+def _withhold(judgement: Judgement, look: int) -> Judgement:
+    """Between looks nothing is concluded: to judge there would be one more look, which the error rates do not cover."""
+    verdicts = {name: _withheld(item, look) if item.counted else item for name, item in judgement.verdicts.items()}
+    verdict, reason = campaign_verdict(verdicts)
+    return Judgement(verdict, verdicts, f"the look at {look} runs is not reached; {reason}", judgement.notes)
+
+
+def _withheld(item: MetricVerdict, look: int) -> MetricVerdict:
+    reason = f"the look at {look} runs is not reached; so far {item.reason}"
+    return replace(item, verdict=Verdict.INCONCLUSIVE, p_holm=None, reason=reason)
 
 
 def look_is_complete(campaign: Campaign, summaries: Summaries, look: int) -> bool:

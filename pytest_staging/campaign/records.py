@@ -24,6 +24,8 @@ class Journal:
         self.summaries: dict[str, CellSummary] = {
             cell_id: summary for cell_id, summary in found.items() if summary.passed or not retry_failed
         }
+        self._to_retry = {cell_id: one for cell_id, one in found.items() if cell_id not in self.summaries}
+        self._decided: set[int] = set()
 
     def record(self, summary: CellSummary) -> Path | None:
         """Writes the summary; None when the cell has its result already (a crashed worker may report twice)."""
@@ -35,18 +37,32 @@ class Journal:
         return path
 
     def finished(self) -> list[CellSummary]:
-        """In the campaign's order."""
-        return [self.summaries[cell.cell_id] for cell in self.campaign.cells if cell.cell_id in self.summaries]
+        """What stands on disk, in the campaign's order: also a failure whose second try has not begun."""
+        standing = {
+            cell_id: summary
+            for cell_id, summary in self._to_retry.items()
+            if (self.folder / summary.cell.folder / "cell-summary.json").is_file()
+        }
+        known = {**standing, **self.summaries}
+        return [known[cell.cell_id] for cell in self.campaign.cells if cell.cell_id in known]
 
     def decide_looks(self, benchmark: Benchmark) -> None:
-        """Writes the decision of every look that is complete and not decided yet; workers wait for these files."""
+        """Writes the decision of every look that is complete; workers wait for these files.
+
+        What an earlier session decided is decided anew, once: a cell that failed then may be tried again now.
+        """
         for look in self.campaign.looks:
+            if look in self._decided:
+                continue
             path = look_path(self.folder, look)
-            if path.exists() or not look_is_complete(self.campaign, self.summaries, look):
+            if not look_is_complete(self.campaign, self.summaries, look):
+                if path.exists():
+                    durable.remove(path)
                 continue
             conclusion = conclude(self.campaign, benchmark, self.summaries)
             stop = conclusion.stopped is not None and conclusion.runs <= look
             store.write_json(path, {"look": look, "stop": stop, "reason": conclusion.stopped or "not concluded yet"})
+            self._decided.add(look)
 
 
 @contextmanager
@@ -84,14 +100,23 @@ def sweep(folder: Path) -> None:
 
 
 def prepare_attempt(folder: Path, cell: Cell) -> int:
-    """Moves what an earlier attempt at the cell left into attempts/NN, and gives this attempt's number, from 1."""
+    """Moves what an earlier attempt at the cell left into attempts/NN, and gives this attempt's number, from 1.
+
+    Cut off anywhere it goes on the next time: the folder has a fixed name until everything is in it.
+    """
     home = folder / cell.folder
     attempts = home / "attempts"
-    number = 1 + (len(list(attempts.iterdir())) if attempts.is_dir() else 0)
+    kept = [path for path in attempts.iterdir() if not path.name.startswith(".")] if attempts.is_dir() else []
+    moving = attempts / f".{len(kept) + 1:02d}.moving"
     left = [path for path in home.iterdir() if path != attempts] if home.is_dir() else []
-    if not left:
-        return number
-    with durable.storing(home), durable.new_folder(attempts / f"{number:02d}") as kept:
+    if not left and not moving.is_dir():
+        return len(kept) + 1
+    with durable.storing(home):
+        moving.mkdir(parents=True, exist_ok=True)
         for path in left:
-            shutil.move(str(path), kept / path.name)
-    return number + 1
+            durable.on_step("moving", path)
+            path.rename(moving / path.name)
+        durable.on_step("moved", moving)
+        moving.rename(attempts / f"{len(kept) + 1:02d}")
+        durable.sync_folder(attempts)
+    return len(kept) + 2

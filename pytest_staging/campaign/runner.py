@@ -93,6 +93,8 @@ class CellRunner:
                     folder,
                     self._environment(cell, artifact),
                 )
+                # Runs after _stop, and does something only when that was interrupted: no grace is left then.
+                stack.callback(service.process.stop, 0.0)
                 stack.callback(_stop, service, watch, facts)
             request = self._load_request(service, folder)
             load = self.tool.build_command(request)

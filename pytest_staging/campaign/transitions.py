@@ -123,15 +123,33 @@ def _apply(workspace: Workspace, writes: dict[str, str]) -> None:
 
 def _recover(workspace: Workspace) -> None:
     path = workspace.versions_folder / INTENT
-    if not path.is_file():
-        return
-    raw = store.read_json(path, "intent")
+    if path.is_file():
+        _apply(workspace, _read_intent(workspace, path))
+    for leftover in _leftovers(workspace.versions_folder):
+        leftover.unlink(missing_ok=True)
+
+
+def _read_intent(workspace: Workspace, path: Path) -> dict[str, str]:
+    """What is to be written, checked as a whole before anything is."""
+    advice = "Look at it, and remove it when it is not needed."
+    try:
+        raw = store.read_json(path, "intent")
+    except WorkspaceError as error:
+        raise WorkspaceError(f"{error}. {advice}") from error
     writes = raw.get("writes") if isinstance(raw, dict) else None
-    if not isinstance(writes, dict):
-        raise WorkspaceError(f"{path} is no intent of this program. Look at it, and remove it when it is not needed.")
+    if not isinstance(writes, dict) or not all(isinstance(text, str) for text in writes.values()):
+        raise WorkspaceError(f"{path} is no intent of this program. {advice}")
     for slug, text in writes.items():
         contract.parse_version(text, f"{path}: {slug}", folder=slug)
-    _apply(workspace, writes)
+        if slug not in store.version_slugs(workspace):
+            raise WorkspaceError(f"{path} is about {slug!r}, and there is no such version. {advice}")
+    return writes
+
+
+def _leftovers(folder: Path) -> list[Path]:
+    """Half-written files of a killed command. Hidden folders are versions that are being made just now."""
+    visible = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    return [*folder.glob(f".{INTENT}.*.tmp"), *(one for path in visible for one in path.glob(".version.yaml.*.tmp"))]
 
 
 def _new_text(workspace: Workspace, metadata: VersionMetadata) -> str:

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from pytest_staging.campaign.runner import CellRunner
 from pytest_staging.model.campaign import Campaign, Cell, CellSummary
 from pytest_staging.model.errors import StagingError
 from pytest_staging.plugin import SESSION_PLUGIN
-from pytest_staging.session.progress import write_phase
+from pytest_staging.session.progress import PHASE_FILE, write_phase
 from pytest_staging.store import Workspace
 
 ITEM_NAME = "campaign"
@@ -50,6 +50,7 @@ class CellSession:
         self._runner: CellRunner | None = None
         self._lease = ExitStack()
         self._leased_block: str | None = None
+        self._has_workers = False
 
     def pytest_sessionstart(self) -> None:
         """A pipeline that cancels a job sends SIGTERM: it gets the same clean-up as Ctrl-C."""
@@ -100,12 +101,24 @@ class CellSession:
         if call.when == "call" and summary is not None:
             # Extra attributes of a report travel from xdist's workers to the controller.
             vars(report)["staging_cell"] = json.dumps(asdict(summary))
-            if self.config.option.staging_junit_cell_properties:
-                report.user_properties += [(name, str(value)) for name, value in summary.metrics.items()]
         return report
 
     def pytest_sessionfinish(self) -> None:
         self._release()
+        with suppress(OSError):
+            (self.folder / PHASE_FILE).unlink(missing_ok=True)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self) -> None:
+        self._has_workers = True
+
+    def pytest_unconfigure(self) -> None:
+        """On the controller, after its workers: one that was killed left its service, and no next cell ends it."""
+        if self._has_workers:
+            target = wiring.make_target(self.campaign.target)
+            # Getting the lease ends leftovers. If another campaign has it, that one has done so.
+            with suppress(StagingError), target.lease(f"campaign {self.campaign.campaign_id}", 0.0):
+                pass
 
     def cell_for(self, request: pytest.FixtureRequest) -> StagingCell:
         """What the fixture `staging_cell` gives."""
@@ -126,6 +139,9 @@ class CellSession:
         # Only under the lease: a worker of a killed session may still be writing there.
         summary = runner.run(cell, prepare_attempt(self.folder, cell), waited_s)
         item.stash[SUMMARY] = summary
+        if self.config.option.staging_junit_cell_properties:
+            # pytest writes those of the teardown's report, and each report takes the item's.
+            item.user_properties += [(name, str(value)) for name, value in summary.metrics.items()]
         return summary
 
     def _skip_finished(self, cell: Cell) -> None:

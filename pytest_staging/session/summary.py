@@ -64,7 +64,7 @@ def next_step(campaign: Campaign, aggregate: Mapping[str, Any], folder: Path) ->
     """The exact command that follows from the result."""
     identity = shlex.quote(campaign.campaign_id)
     if campaign.smoke:
-        return "pytest --staging-campaign --runs 10"
+        return f"pytest --staging-campaign --runs 10{_versions(campaign)}"
     if not aggregate["complete"]:
         unfinished = any(one["metric"] is None and one["reason"] == "not run" for one in aggregate["missing"])
         again = "" if unfinished else " --staging-retry-failed"
@@ -76,7 +76,14 @@ def next_step(campaign: Campaign, aggregate: Mapping[str, Any], folder: Path) ->
         slug = next(row["candidate_slug"] for row in aggregate["rows"] if row["verdict"] == "regression")
         report = shown(folder / FILES[0])
         return f"read {report}, then staging-manager reject {shlex.quote(slug)} --campaign-id {identity}"
-    return f"pytest --staging-campaign --runs {_more_runs(aggregate)}"
+    return f"pytest --staging-campaign --runs {_more_runs(aggregate)}{_versions(campaign)}"
+
+
+def _versions(campaign: Campaign) -> str:
+    """The same versions again, whatever states they have by then."""
+    named = [f"--baseline {shlex.quote(campaign.baseline_slug)}"]
+    named += [f"--candidate {shlex.quote(slug)}" for slug in campaign.candidate_slugs]
+    return f" {' '.join(named)}"
 
 
 def shown(path: Path) -> str:

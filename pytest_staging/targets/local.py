@@ -43,13 +43,13 @@ class LocalTarget:
 
         _private_folder(self._lease_path.parent)
         lock = FileLock(str(self._lease_path))
-        try:
-            with durable.storing(self._lease_path):
+        with durable.storing(self._lease_path):
+            try:
                 lock.acquire(timeout=timeout_s, poll_interval=0.02)
-        except Timeout as error:
-            raise LeaseTimeout(
-                f"this host is measured by {self._holder()}; waited {timeout_s:g} s. Let it finish, or stop it."
-            ) from error
+            except Timeout as error:  # which is an OSError too
+                raise LeaseTimeout(
+                    f"this host is measured by {self._holder()}; waited {timeout_s:g} s. Let it finish, or stop it."
+                ) from error
         try:
             end_marked(LEASE_MARK, str(self._lease_path))
             with durable.storing(self._lease_path):

@@ -125,7 +125,8 @@ def test_the_order_in_which_results_arrive_changes_nothing():
     assert len({json.dumps(build_aggregate(campaign, BENCHMARK, way)) for way in ways}) == 1
 
 
-@pytest.mark.parametrize("key", ["schema_version", "campaign_id", "baseline_slug", "candidate_slugs", "missing", "smoke"])
+@pytest.mark.parametrize("key", ["schema_version", "campaign_id", "baseline_slug", "candidate_slugs", "smoke",
+                                 "missing"])
 def test_the_aggregate_says_what_it_is_about(key):
     """SM-08: aggregate-comparison.json has a versioned schema and names its campaign and versions."""
     aggregate = build_aggregate(make_campaign(runs=1, modes=("jvm",)), BENCHMARK, [])

@@ -30,7 +30,7 @@ def test_every_cell_stands_once_in_whole_blocks(slugs, modes, runs, seed, order)
 
 @given(SLUGS, MODES, RUNS, SEEDS)
 def test_each_version_takes_each_position_once_per_group(slugs, modes, runs, seed):
-    """SM-07: the order is balanced: in every group of as many blocks of a mode as there are versions, a Latin square."""
+    """SM-07: the order is balanced: a Latin square in every group of as many blocks of a mode as versions."""
     cells = build_cells(slugs, modes, runs, seed, "balanced")
     size = len(slugs)
     for mode, first in itertools.product(modes, range(1, runs + 1, size)):
@@ -56,7 +56,7 @@ def test_the_same_seed_gives_the_same_order(slugs, modes, runs, seed):
 
 
 def test_other_seeds_give_other_orders():
-    """SM-07: the order is randomised: over many seeds each of the possible beginnings appears, of versions and modes."""
+    """SM-07: the order is randomised: over many seeds every possible beginning appears, of versions and modes."""
     orders = [build_cells(["baseline", "a", "b"], ["jvm", "native"], 2, seed, "balanced") for seed in range(200)]
     beginnings = {(cells[0].platform_mode, *(cell.version_slug for cell in cells[:3])) for cells in orders}
     assert len(beginnings) == 2 * 6

@@ -1,0 +1,207 @@
+"""The project's speed limits, each a ratio against a named peer, or a limit, within one run. Prints a table.
+
+usage: perf/limits.py [NAME ...]     exit 1 when a limit is broken
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PYTEST = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-c", os.devnull]
+MEASURING = ("start", "warm_up", "load")
+HEAVY = ("yaml", "paramiko", "tabulate", "pydantic", "rich")
+
+
+@dataclass(frozen=True)
+class Result:
+    """One figure and its limit; below or equal is good."""
+
+    what: str
+    figure: float
+    limit: float
+    unit: str
+    detail: str = ""
+
+
+def ordinary_run() -> Iterator[Result]:
+    """An ordinary pytest run with the plugin against `-p no:staging`: CPU seconds of the whole process, in pairs."""
+    with workspace() as folder:
+        (folder / "test_one.py").write_text("def test_one():\n    pass\n")
+        command = [*PYTEST, "-q", "test_one.py"]
+        ratios = []
+        for number in range(41):
+            pair = (command, [*command, "-p", "no:staging"])
+            first, second = pair if number % 2 else reversed(pair)
+            seconds = {len(one): cpu_seconds(one, folder) for one in (first, second)}
+            if number:  # the first pair warms the disk's cache
+                ratios.append(seconds[len(command)] / seconds[len(command) + 2])
+        figure = statistics.median(ratios)
+        yield Result("ordinary pytest run, with plugin / without", figure, 1.02, "x", "40 pairs, CPU")
+        code = (
+            "import sys, pytest\n"
+            "class Probe:\n"
+            "    def pytest_unconfigure(self):\n"
+            "        print('MODULES', *sorted(m for m in sys.modules))\n"
+            f"pytest.main(['-q', '-p', 'no:cacheprovider', '-c', {os.devnull!r}, 'test_one.py'], plugins=[Probe()])\n"
+        )
+        printed = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
+        modules = next(line for line in printed.stdout.splitlines() if line.startswith("MODULES")).split()
+        ours = [name for name in modules if name.split(".")[0] == "pytest_staging"]
+        yield Result("modules of ours imported by it", len(ours), 4, "", " ".join(ours))
+        code = "import sys, pytest_staging.plugin; print(*sys.modules)"
+        alone = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+        heavy = [name for name in HEAVY if name in alone]
+        yield Result("heavy modules imported by the plugin", len(heavy), 0, "", " ".join(heavy))
+
+
+def orchestration() -> Iterator[Result]:
+    """Wall time from one cell's start to the next's, less service start, warm-up and load. Real sample service."""
+    with sample_workspace(warm_up_s=0.3, duration_s=0.5) as folder:
+        run = [*PYTEST, "-q", "--rootdir", str(folder), "--staging-campaign", "--staging-root", str(folder)]
+        run += ["--runs", "5", "--campaign-id", "perf", "--candidate", "nodelay"]
+        subprocess.run(run, cwd=folder, check=False, capture_output=True, timeout=600)
+        cells = [json.loads(path.read_text()) for path in folder.glob("campaigns/perf/runs/*/*/cell-summary.json")]
+        cells = sorted((cell for cell in cells if cell["outcome"] == "passed"), key=lambda cell: cell["started_at"])
+        overheads = [
+            (instant(following) - instant(cell) - sum(cell["phases"][name] for name in MEASURING)) * 1000
+            for cell, following in itertools.pairwise(cells)
+            if cell["run_index"] > 1  # the first run builds
+        ]
+        figure = statistics.median(overheads)
+        yield Result("orchestration per cell, local", figure, 100, "ms", f"{len(overheads)} cells")
+
+
+def collect() -> Iterator[Result]:
+    """Collecting 10,000 cells against pytest collecting 10,000 parametrized no-ops."""
+    with sample_workspace() as folder:
+        ours = [*PYTEST, "-q", "--collect-only", "--staging-campaign", "--staging-root", str(folder)]
+        ours += ["--runs", "2500", "--candidate", "nodelay"]
+        (folder / "test_many.py").write_text(
+            "import pytest\n@pytest.mark.parametrize('n', range(10_000))\ndef test_noop(n):\n    pass\n"
+        )
+        theirs = [*PYTEST, "-q", "--collect-only", "test_many.py"]
+        ratios = [wall_seconds(ours, folder) / wall_seconds(theirs, folder) for _ in range(5)]
+        yield Result("collecting 10,000 cells / 10,000 no-ops", statistics.median(ratios), 1.5, "x", "5 pairs")
+
+
+def journal() -> Iterator[Result]:
+    """Writing and aggregating 10,000 cells against 1,000."""
+    small, large = write_and_aggregate(250), write_and_aggregate(2500)
+    yield Result("write and aggregate 10,000 cells / 1,000", large / small, 12, "x", f"{small:.2f} s, {large:.2f} s")
+
+
+def write_and_aggregate(runs: int) -> float:
+    """Seconds for four cells per run."""
+    from pytest_staging import store, wiring
+    from pytest_staging.campaign.comparing import build_aggregate
+    from pytest_staging.campaign.planning import CampaignRequest, create_folder, load_pinned_benchmark, plan_campaign
+    from pytest_staging.campaign.records import Journal
+    from pytest_staging.model.campaign import CellSummary
+
+    with sample_workspace() as folder:
+        space = store.Workspace(folder)
+        request = CampaignRequest(runs=runs, candidates=["nodelay"], campaign_id="perf", seed=1)
+        campaign = plan_campaign(space, request, wiring.make_load_tool)
+        home = create_folder(space, campaign)
+        benchmark = load_pinned_benchmark(home, campaign)
+        template = CellSummary(
+            campaign_id="perf", run_index=1, version_slug="baseline", platform_mode="jvm", attempt=1, outcome="passed",
+            started_at="2026-01-01T00:00:00Z", finished_at="2026-01-01T00:00:01Z", metrics={},
+        )  # fmt: skip
+        recorder = Journal(home, campaign)
+        started = time.perf_counter()
+        for number, cell in enumerate(campaign.cells):
+            metrics = dict.fromkeys(benchmark.metrics, 10.0 + (number * 7919 % 100) / 100)
+            recorder.record(
+                replace(template, run_index=cell.run_index, version_slug=cell.version_slug,
+                        platform_mode=cell.platform_mode, metrics=metrics)
+            )  # fmt: skip
+        store.write_json(home / "aggregate-comparison.json", build_aggregate(campaign, benchmark, recorder.finished()))
+        return time.perf_counter() - started
+
+
+LIMITS: dict[str, Callable[[], Iterator[Result]]] = {
+    "import": ordinary_run,
+    "orchestration": orchestration,
+    "collect": collect,
+    "journal": journal,
+}
+
+
+@contextmanager
+def workspace() -> Iterator[Path]:
+    """An empty folder that goes away."""
+    with tempfile.TemporaryDirectory(prefix="staging-perf-") as name:
+        yield Path(name)
+
+
+@contextmanager
+def sample_workspace(**load: float) -> Iterator[Path]:
+    """A copy of the sample workspace; `load` replaces values of the benchmark's load."""
+    import yaml
+
+    with workspace() as folder:
+        for name in ("versions", "benchmark"):
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("images", ".lock"))
+        path = folder / "benchmark" / "benchmark.yaml"
+        data = yaml.safe_load(path.read_text())
+        data["load"] |= load
+        path.write_text(yaml.safe_dump(data, sort_keys=False))
+        (folder / "campaigns").mkdir()
+        yield folder
+
+
+def instant(cell: dict[str, str]) -> float:
+    """Epoch seconds of a cell's start."""
+    return datetime.fromisoformat(cell["started_at"].replace("Z", "+00:00")).timestamp()
+
+
+def cpu_seconds(command: list[str], folder: Path) -> float:
+    """User and system seconds of a whole process."""
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0, command
+    return usage.ru_utime + usage.ru_stime
+
+
+def wall_seconds(command: list[str], folder: Path) -> float:
+    """Wall seconds of a command that must succeed."""
+    started = time.perf_counter()
+    subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=600)
+    return time.perf_counter() - started
+
+
+def main(names: list[str]) -> int:
+    """Measures what is named, or everything."""
+    unknown = [name for name in names if name not in LIMITS]
+    if unknown:
+        print(f"unknown: {', '.join(unknown)}. Known: {', '.join(LIMITS)}", file=sys.stderr)
+        return 2
+    print(f"{'what':<48} {'figure':>10} {'limit':>8}  ")
+    broken = 0
+    for name in names or LIMITS:
+        for one in LIMITS[name]():
+            good = one.figure <= one.limit
+            broken += not good
+            figure, limit = f"{one.figure:.3g} {one.unit}".strip(), f"{one.limit:g} {one.unit}".strip()
+            print(f"{one.what:<48} {figure:>10} {limit:>8}  {'ok' if good else 'BROKEN'}  {one.detail}", flush=True)
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
