@@ -92,7 +92,7 @@ def edit_metadata(text: str, fields: Mapping[str, Any]) -> str:
         if place is None:
             lines.append(entry)
         elif _scalar(lines[place]) != value:
-            comment = re.search(r"\s#.*$", lines[place])
+            comment = re.search(r"\s+#.*$", lines[place])
             lines[place] = entry + (comment[0] if comment and '"' not in lines[place] else "")
     return "\n".join(lines) + "\n"
 

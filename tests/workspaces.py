@@ -90,8 +90,7 @@ def make_version(root: Path, slug: str, status: str, service: str = SERVICE, **c
     snapshot.mkdir(parents=True, exist_ok=True)
     parent = "null" if status == "baseline" else "baseline"
     (folder / "version.yaml").write_text(
-        f"slug: {slug}\nkind: generic-service\nstatus: {status}\nparent: {parent}\n"
-        "created_at: '2026-01-01T00:00:00Z'\n"
+        f"slug: {slug}\nkind: generic-service\nstatus: {status}\nparent: {parent}\ncreated_at: '2026-01-01T00:00:00Z'\n"
     )
     (snapshot / "service.py").write_text(f"# {slug}\n{service}")
     mode = {

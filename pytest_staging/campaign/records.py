@@ -71,11 +71,13 @@ def exclusive(folder: Path) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     lock = FileLock(str(folder / ".lock"))
-    try:
-        with durable.storing(folder):
+    with durable.storing(folder):
+        try:
             lock.acquire(timeout=0)
-    except Timeout as error:
-        raise WorkspaceError(f"campaign {folder.name} is being run by another process. Let it finish first.") from error
+        except Timeout as error:  # inside, because it is an OSError too
+            raise WorkspaceError(
+                f"campaign {folder.name} is being run by another process. Let it finish first."
+            ) from error
     try:
         yield
     finally:

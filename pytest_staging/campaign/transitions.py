@@ -49,13 +49,13 @@ def settled(workspace: Workspace) -> Iterator[None]:
         yield
         return
     lock = FileLock(str(folder / ".lock"))
-    try:
-        with durable.storing(folder):
+    with durable.storing(folder):
+        try:
             lock.acquire(timeout=LOCK_TIMEOUT_S, poll_interval=0.02)
-    except Timeout as error:
-        raise StorageError(
-            f"{folder} is locked for over {LOCK_TIMEOUT_S:g} s by another command. Try again."
-        ) from error
+        except Timeout as error:  # inside, because it is an OSError too
+            raise StorageError(
+                f"{folder} is locked for over {LOCK_TIMEOUT_S:g} s by another command. Try again."
+            ) from error
     try:
         _recover(workspace)
         yield

@@ -77,6 +77,7 @@ class ServiceSampling:
         self._client = httpx.Client(timeout=SCRAPE_TIMEOUT_S, trust_env=False, verify=False) if self._url else None
         self._rows: list[dict[str, float]] = []
         self._errors: list[str] = []
+        self._whole = False
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="metrics", daemon=True)
 
@@ -101,20 +102,21 @@ class ServiceSampling:
 
     def _loop(self) -> None:
         assert self._client
-        self._scrape(self._client)
+        began = self._scrape(self._client)
         while not self._stopped.wait(self._interval_s):
             self._scrape(self._client)
-        self._scrape(self._client)
+        self._whole = self._scrape(self._client) and began
 
-    def _scrape(self, client: httpx.Client) -> None:
+    def _scrape(self, client: httpx.Client) -> bool:
         try:
             values = parse_exposition(_fetch(client, str(self._url)))
             if not values:
                 raise ValueError("has no jvm_memory_used_bytes")
         except Exception as error:  # any failure of a scrape is one missed sample, whatever raised it
             self._errors.append(f"{type(error).__name__}: {error}".splitlines()[0][:200])
-            return
+            return False
         self._rows.append({"at_s": round(time.time(), 3), **values})
+        return True
 
     def _jvm_reading(self) -> Reading:
         if self._url is None:
@@ -127,8 +129,9 @@ class ServiceSampling:
         pauses = [row["gc_pause_s"] for row in self._rows]
         pause_ms = (pauses[-1] - pauses[0]) * 1000
         backwards = any(later < earlier for earlier, later in pairwise(pauses))
-        if len(pauses) < 2 or backwards:
-            why = "the pause counter went backwards" if backwards else "only one scrape succeeded"
+        if backwards or not self._whole:
+            # Without its first and last value the counter's growth is that of a shorter window.
+            why = "the pause counter went backwards" if backwards else "the first or the last scrape failed"
             return Reading(metrics={"heap_peak": heap, "gc_pause": None}, missing={"gc_pause": why})
         return Reading(metrics={"heap_peak": heap, "gc_pause": round(pause_ms, 6)}, missing={})
 

@@ -70,9 +70,11 @@ class CellSession:
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, session: pytest.Session, items: list[pytest.Item]) -> None:
         """The user's own cell tests take the place of the built-in items; without any, those are added."""
-        own = {item.originalname for item in items if isinstance(item, pytest.Function) and cell_of(item)}
-        if len(own) > 1:
-            raise pytest.UsageError(f"only one test may take {FIXTURE}, found: {', '.join(sorted(own))}")
+        own = [item for item in items if isinstance(item, pytest.Function) and cell_of(item)]
+        if len({cell_of(item) for item in own}) < len(own):
+            names = sorted({item.nodeid.partition("[")[0] for item in own})
+            found = ", ".join(names)
+            raise pytest.UsageError(f"only one test may take {FIXTURE}, and once for each cell; found: {found}")
         if own:
             items[:] = [item for item in items if not isinstance(item, CellItem)]
         elif not any(isinstance(item, CellItem) for item in items):
@@ -200,7 +202,11 @@ class CampaignFile(pytest.File):
         self._cells = cells
 
     def collect(self) -> list[CellItem]:
-        return [CellItem.from_parent(self, name=f"{ITEM_NAME}[{cell.cell_id}]", cell=cell) for cell in self._cells]
+        return [self._item(f"{ITEM_NAME}[{cell.cell_id}]", cell) for cell in self._cells]
+
+    def _item(self, name: str, cell: Cell) -> CellItem:
+        # With a whole id: pytest 9.2 would take the brackets for a part of the name, and --lf would not find it again.
+        return CellItem.from_parent(self, name=name, nodeid=f"{self.nodeid}::{name}", cell=cell)
 
 
 class CellItem(pytest.Item):

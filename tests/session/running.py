@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
+import pytest
 from workspaces import SERVICE, make_version, make_workspace, write_benchmark
 
 T = TypeVar("T")
@@ -164,3 +165,27 @@ def read_summaries(root: Path, campaign_id: str = "c") -> dict[str, dict[str, An
 def cell_ids(root: Path, campaign_id: str = "c") -> list[str]:
     """Ids of the campaign's cells in its order."""
     return [cell["id"] for cell in read_campaign(root, campaign_id)["cells"]]
+
+
+def give_up(reason: str) -> NoReturn:
+    """Skips a test that this machine cannot run; fails it where STAGING_REQUIRE_LAB=1 promises that it can."""
+    if os.environ.get("STAGING_REQUIRE_LAB") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@contextmanager
+def mounted_tmpfs(folder: Path, options: str) -> Iterator[Path]:
+    """A file system of its own at `folder`; needs root."""
+    folder.mkdir(parents=True, exist_ok=True)
+    mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    try:
+        done = subprocess.run(mount, capture_output=True, text=True, timeout=10, check=False)
+    except OSError as error:
+        give_up(f"no mount: {error}")
+    if done.returncode:
+        give_up(f"this test mounts a small file system, and may not: {done.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], timeout=10, check=True)

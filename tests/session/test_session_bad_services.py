@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import textwrap
 from pathlib import Path
 
 import pytest
@@ -54,15 +53,13 @@ def with_extra(code: str) -> str:
     return altered(EXTRA, code)
 
 
-def die_after(requests: int) -> str:
-    return altered("time.sleep(DELAY_S)", textwrap.indent(textwrap.dedent(
-        f"""
+DYING = """
         global LEFT
         LEFT -= 1
         if LEFT < 0:
             print("out of luck", flush=True)
             os._exit(7)
-        """), " " * 8).strip()).replace(EXTRA, f"LEFT = {requests}\n")
+"""
 
 
 # What is wrong with each candidate: its service, changes to its modes, and what its cell must say.
@@ -72,7 +69,7 @@ BAD = {
                       "not healthy within 0.5 s"),
     "sick": (altered(PROMPT_HEALTH, 'print("no database", flush=True); self.answer(500, b"down")'),
              {"ready_timeout_s": 0.8}, "answered 500"),
-    "dies-under-load": (die_after(40), {}, "ended with status 7"),
+    "dies-under-load": (altered("time.sleep(DELAY_S)", DYING.strip()).replace(EXTRA, "LEFT = 40\n"), {}, "ended with status 7"),
     "killed": (with_extra("print('going', flush=True)\nos.kill(os.getpid(), 9)\n"), {}, "killed by signal 9"),
     "always-500": (altered('self.answer(200, b"{}")', 'print("oops", flush=True); self.answer(500, b"{}")'), {},
                    "requests failed"),
@@ -248,7 +245,7 @@ def test_a_port_that_is_always_taken_fails_the_cell(tmp_path):
 
 
 def test_a_snapshot_that_changes_fails_the_cells_that_follow(tmp_path):
-    """SM-07: cells of a changed snapshot are not measured as if they were of the pinned one; the other version's are."""
+    """SM-07: a changed snapshot is not measured as if it were the pinned one; the other version's cells go on."""
     root = make_small(tmp_path / "w", duration_s=0.2)
     with started_campaign(root, "--runs=2", "--staging-order=fixed") as process:
         await_phase(root, process, "faster", "warm_up")

@@ -38,8 +38,8 @@ def test_collect_only_lists_the_cells_and_touches_nothing(root, workers):
 
 
 def tree_of(root):
-    """Every path of the workspace but pytest's cache and Python's."""
-    return sorted(p for p in root.rglob("*") if not {".pytest_cache", "__pycache__"} & set(p.parts))
+    """Every path of the workspace, but for the caches of pytest and Python and an empty file that is only locked."""
+    return sorted(p for p in root.rglob("*") if not {".pytest_cache", "__pycache__", ".lock"} & set(p.parts))
 
 
 def test_ids_are_the_same_for_every_seed(root):
@@ -98,21 +98,21 @@ def test_lf_runs_the_failed_cell_again(root):
 @pytest.fixture(scope="module")
 def shown(root):
     """The output of one and the same selection, at three verbosities."""
-    return {flag: run_campaign(root, flag, "-k", "broken", campaign_id=f"shown{flag}").stdout
-            for flag in ("-v", "-q", "--verbosity=0")}
+    flags = {"long": ["-v"], "short": ["-q"], "plain": []}
+    return {name: run_campaign(root, *flag, "-k", "broken", campaign_id=name).stdout for name, flag in flags.items()}
 
 
 def test_v_prints_a_line_per_cell_with_its_id(shown):
     """PT-01: -v prints node id, outcome and percentage as for any test."""
-    assert re.search(rf"^{re.escape(FILE)}::campaign\[run001-native-broken\] FAILED +\[100%\]$", shown["-v"], re.M)
+    assert re.search(rf"^{re.escape(FILE)}::campaign\[run001-native-broken\] FAILED +\[100%\]$", shown["long"], re.M)
 
 
 def test_q_prints_less(shown):
     """PT-01: -q leaves out the header and still prints the summary and the failure."""
-    assert "test session starts" not in shown["-q"]
-    assert "staging campaign shown-q" in shown["-q"]
-    assert "ended with status 3" in shown["-q"]
-    assert len(shown["-q"]) < len(shown["--verbosity=0"]) < len(shown["-v"]) + 400
+    assert "test session starts" not in shown["short"]
+    assert "staging campaign short" in shown["short"]
+    assert "ended with status 3" in shown["short"]
+    assert "test session starts" in shown["plain"]
 
 
 def test_the_projects_own_tests_run_only_when_they_are_named(root):

@@ -49,9 +49,7 @@ def test_writing_replaces_the_whole_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("function", ["replace", "fsync", "chmod"])
-def test_a_failing_write_leaves_the_old_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str
-) -> None:
+def test_a_failing_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str) -> None:
     """Whatever fails before the rename: the old content stands and no temporary file is left."""
     path = tmp_path / "file.txt"
     durable.write_text(path, "old")

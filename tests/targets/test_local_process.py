@@ -17,7 +17,7 @@ from pytest_staging.model.errors import StorageError
 from pytest_staging.model.ports import Command
 from pytest_staging.targets import procfs
 from pytest_staging.targets.local import LocalProcess, LocalTarget
-from pytest_staging.targets.output import HEAD_BYTES, TAIL_BYTES, BoundedLog
+from pytest_staging.targets.output import HEAD_BYTES, TAIL_BYTES
 
 MIB = 1 << 20
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(300)"
@@ -194,30 +194,6 @@ def test_a_log_without_end(started: list[LocalProcess], log: Path) -> None:
     assert dropped == 200_000_000 + len("first\n\nlast\n") - HEAD_BYTES - TAIL_BYTES
 
 
-def test_a_log_of_exactly_the_bound(tmp_path: Path) -> None:
-    """Nothing is left out that fits."""
-    reading, writing = os.pipe()
-    kept = BoundedLog(tmp_path / "log", reading, head_bytes=10, tail_bytes=5)
-    os.write(writing, b"0123456789abcde")
-    os.close(writing)
-    kept.close()
-    assert (tmp_path / "log").read_bytes() == b"0123456789abcde"
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        os.fstat(reading)
-
-
-def test_somebody_else_holds_the_pipe(tmp_path: Path) -> None:
-    """A process that got away must not keep the log open: what is there is written after the deadline."""
-    reading, writing = os.pipe()
-    kept = BoundedLog(tmp_path / "log", reading, head_bytes=2, tail_bytes=5)
-    os.write(writing, b"abcdefghij")
-    wait_for(lambda: (tmp_path / "log").read_bytes() == b"ab")
-    kept.close(deadline_s=0.05)
-    assert (tmp_path / "log").read_bytes() == b"ab\n... 3 bytes left out ...\nfghij"
-    os.write(writing, b"late")
-    os.close(writing)
-
-
 @pytest.mark.parametrize("size", [50 * MIB, 150 * MIB])
 def test_peak_memory(started: list[LocalProcess], log: Path, size: int) -> None:
     """The peak stays after the memory is given back, and the children's counts."""
@@ -225,7 +201,7 @@ def test_peak_memory(started: list[LocalProcess], log: Path, size: int) -> None:
         "import subprocess, sys, time\n"
         f"block = b'x' * {size}\ndel block\n"
         f"child = subprocess.Popen([sys.executable, '-c', \"import time; b = b'y' * {size}; print('up', flush=True);"
-        " time.sleep(300)\"])\ntime.sleep(300)\n"
+        ' time.sleep(300)"])\ntime.sleep(300)\n'
     )
     process = python(started, log, program)
     wait_for(lambda: "up" in log.read_text())
