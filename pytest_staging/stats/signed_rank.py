@@ -152,7 +152,8 @@ def _upper_tail(ranks: tuple[int, ...], statistic: int) -> float:
         return 1.0
     if size > EXACT_LIMIT:
         deviation = math.sqrt(sum(rank * rank for rank in ranks)) / 2
-        return 1.0 - NormalDist(sum(ranks) / 2, deviation).cdf(statistic - 1)
+        # By erfc, because 1 - cdf would round a clear result to a p of 0.
+        return math.erfc((statistic - 1 - sum(ranks) / 2) / deviation / math.sqrt(2)) / 2
     width = size + 1
     tail = _sign_counts(ranks) >> (statistic * width)
     # The digits of `tail` in base 2**width are the counts; their sum is at most 2**size, below base - 1,
