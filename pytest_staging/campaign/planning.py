@@ -93,7 +93,7 @@ def plan_campaign(workspace: Workspace, request: CampaignRequest, tool_for: Call
         order=request.order,
         smoke=request.smoke,
         target=request.target,
-        benchmark_path=str(path),
+        benchmark_path=workspace.shown(path),
         benchmark_sha256=durable.hash_file(path),
         benchmark_files=pin_files(path.parent, store.benchmark_inputs(benchmark)),
         versions={version.slug: version.snapshot_fingerprint for version in versions},
@@ -105,7 +105,7 @@ def plan_campaign(workspace: Workspace, request: CampaignRequest, tool_for: Call
 def create_folder(workspace: Workspace, campaign: Campaign) -> Path:
     """Makes campaigns/<id>/ with campaign.json and the pinned copy of the benchmark, whole or not at all."""
     final = workspace.campaign_folder(campaign.campaign_id)
-    source = Path(campaign.benchmark_path)
+    source = workspace.root / campaign.benchmark_path
     with durable.new_folder(final) as folder:
         for name in ("benchmark.yaml", *campaign.benchmark_files):
             original = source if name == "benchmark.yaml" else source.parent / name

@@ -101,6 +101,12 @@ def sweep(folder: Path) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
+def count_attempts(folder: Path, cell: Cell) -> int:
+    """How many earlier attempts at the cell are kept."""
+    attempts = folder / cell.folder / "attempts"
+    return len(list(attempts.iterdir())) if attempts.is_dir() else 0
+
+
 def prepare_attempt(folder: Path, cell: Cell) -> int:
     """Moves what an earlier attempt at the cell left into attempts/NN, and gives this attempt's number, from 1.
 

@@ -75,7 +75,7 @@ def _matrix_differences(campaign: Campaign, asked: Asked) -> list[str]:
 
 def _file_differences(workspace: Workspace, campaign: Campaign, asked: Asked) -> list[str]:
     found = []
-    path = asked.benchmark_path or Path(campaign.benchmark_path)
+    path = asked.benchmark_path or workspace.root / campaign.benchmark_path
     for name, pinned in {path.name: campaign.benchmark_sha256, **campaign.benchmark_files}.items():
         file = path.parent / name
         if not file.is_file():

@@ -38,6 +38,7 @@ class Cell:
 class Campaign:
     """A declared matrix and everything that pins it; `campaign.json` holds exactly this.
 
+    `benchmark_path` is relative to the workspace when it lies inside, so that a moved workspace can go on.
     `looks` are the numbers of runs at which a campaign with `--runs auto` may stop; empty for a fixed number.
     """
 

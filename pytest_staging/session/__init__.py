@@ -13,7 +13,6 @@ from pytest_staging.campaign.resuming import resume_campaign
 from pytest_staging.campaign.runner import smoke_benchmark
 from pytest_staging.campaign.transitions import settled
 from pytest_staging.model.benchmark import Benchmark
-from pytest_staging.model.campaign import Campaign
 from pytest_staging.plugin import SESSION_PLUGIN
 from pytest_staging.session.asking import find_workspace, read_asked, read_orders, read_request
 from pytest_staging.session.cells import CellSession
@@ -31,7 +30,7 @@ def begin(config: pytest.Config) -> None:
             with settled(workspace):
                 controller = _make_controller(config, workspace)
             _trim_workers(config)
-            _default_arguments(config, controller.campaign)
+            _default_arguments(config, workspace.root / controller.campaign.benchmark_path)
             config.pluginmanager.register(controller, "staging-controller")
             shipped = json.dumps(controller.shipment())
         data = json.loads(shipped)
@@ -54,14 +53,13 @@ def _make_controller(config: pytest.Config, workspace: Workspace) -> Controller:
     else:
         wiring.make_target(config.option.staging_target)
         campaign = plan_campaign(workspace, read_request(config), wiring.make_load_tool)
-        benchmark = _load_current(campaign)
+        benchmark = _load_current(workspace.root / campaign.benchmark_path, campaign.smoke)
     return Controller(config, workspace, campaign, benchmark, orders)
 
 
-def _load_current(campaign: Campaign) -> Benchmark:
-    path = Path(campaign.benchmark_path)
+def _load_current(path: Path, smoke: bool) -> Benchmark:
     benchmark = store.load_benchmark(path, str(path), required_modes=())
-    return smoke_benchmark(benchmark) if campaign.smoke else benchmark
+    return smoke_benchmark(benchmark) if smoke else benchmark
 
 
 def _trim_workers(config: pytest.Config) -> None:
@@ -71,7 +69,7 @@ def _trim_workers(config: pytest.Config) -> None:
         config.option.tx = specs[: count_hosts(config)]
 
 
-def _default_arguments(config: pytest.Config, campaign: Campaign) -> None:
+def _default_arguments(config: pytest.Config, benchmark_path: Path) -> None:
     """Without paths on the command line a campaign collects its own cells only, not the project's other tests."""
     if config.args_source is not pytest.Config.ArgsSource.ARGS:
-        config.args = [campaign.benchmark_path]
+        config.args = [str(benchmark_path)]

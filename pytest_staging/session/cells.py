@@ -47,6 +47,7 @@ class CellSession:
         self._whole = False
         self.folder = workspace.campaign_folder(campaign.campaign_id)
         self._workspace = workspace
+        self._benchmark_path = workspace.root / campaign.benchmark_path
         self._runner: CellRunner | None = None
         self._lease = ExitStack()
         self._leased_block: str | None = None
@@ -58,7 +59,7 @@ class CellSession:
             signal.signal(signal.SIGTERM, _interrupt)
 
     def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-        if file_path == Path(self.campaign.benchmark_path):
+        if file_path == self._benchmark_path:
             return self._collector(parent)
         return None
 
@@ -182,9 +183,9 @@ class CellSession:
         self._lease.close()
 
     def _collector(self, parent: pytest.Collector) -> CampaignFile:
-        path = Path(self.campaign.benchmark_path)
-        name = self._workspace.shown(path)
-        return CampaignFile.from_parent(parent, path=path, nodeid=name, cells=self.campaign.cells)
+        return CampaignFile.from_parent(
+            parent, path=self._benchmark_path, nodeid=self.campaign.benchmark_path, cells=self.campaign.cells
+        )
 
 
 SUMMARY = pytest.StashKey[CellSummary]()

@@ -14,7 +14,7 @@ import pytest
 from pytest_staging import durable, store
 from pytest_staging.campaign.comparing import build_aggregate
 from pytest_staging.campaign.planning import create_folder, load_pinned_benchmark
-from pytest_staging.campaign.records import Journal, exclusive, sweep
+from pytest_staging.campaign.records import Journal, count_attempts, exclusive, sweep
 from pytest_staging.model.benchmark import Benchmark
 from pytest_staging.model.campaign import Campaign, Cell, CellSummary
 from pytest_staging.reports.markdown import render_report
@@ -157,8 +157,7 @@ class Controller:
 
     def _report_verdicts(self, session: pytest.Session) -> None:
         """As reports of the controller: they reach JUnit, the counts and the exit status like any test's."""
-        file = self._workspace.shown(self.folder.parent / self.campaign.benchmark_path)
-        for report in build_reports(self._aggregate or {}, file, self._orders.fail_on):
+        for report in build_reports(self._aggregate or {}, self.campaign.benchmark_path, self._orders.fail_on):
             self.config.hook.pytest_runtest_logreport(report=report)
             if report.failed:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -180,7 +179,7 @@ class Controller:
             run_index=cell.run_index,
             version_slug=cell.version_slug,
             platform_mode=cell.platform_mode,
-            attempt=1,
+            attempt=count_attempts(self.folder, cell) + 1,
             outcome="failed",
             started_at=now,
             finished_at=now,

@@ -70,7 +70,8 @@ class LiveLine:
     def __init__(self, folder: Path, estimate: Estimate, stream: TextIO) -> None:
         self._folder = folder
         self._estimate = estimate
-        self._stream = stream
+        # A descriptor of our own: while a test runs, pytest's capture points the stream's to a file.
+        self._terminal = os.dup(stream.fileno())
         self._lock = threading.RLock()
         self._stopped = threading.Event()
         self._shown = False
@@ -87,7 +88,10 @@ class LiveLine:
     def close(self) -> None:
         self._stopped.set()
         self._thread.join(2)
-        self._clear()
+        with self._lock:
+            self._clear()
+            if not self._thread.is_alive():
+                os.close(self._terminal)
 
     def _loop(self) -> None:
         while not self._stopped.wait(REDRAW_S):
@@ -102,15 +106,13 @@ class LiveLine:
         left = self._estimate.left()
         text = f"{self._estimate.done}/{self._estimate.total}  {cell_id}  {name} {time.time() - since:.0f} s"
         text = f"{text}  {left}" if left else text
-        with suppress(OSError, ValueError):
-            columns = os.get_terminal_size(self._stream.fileno()).columns
-            self._stream.write(f"{CLEAR}{text[: columns - 1]}")
-            self._stream.flush()
+        with suppress(OSError):
+            columns = os.get_terminal_size(self._terminal).columns
+            os.write(self._terminal, f"{CLEAR}{text[: columns - 1]}".encode())
             self._shown = True
 
     def _clear(self) -> None:
         if self._shown:
-            with suppress(OSError, ValueError):
-                self._stream.write(CLEAR)
-                self._stream.flush()
+            with suppress(OSError):
+                os.write(self._terminal, CLEAR.encode())
             self._shown = False

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -64,26 +66,26 @@ def next_step(campaign: Campaign, aggregate: Mapping[str, Any], folder: Path) ->
     """The exact command that follows from the result."""
     identity = shlex.quote(campaign.campaign_id)
     if campaign.smoke:
-        return f"pytest --staging-campaign --runs 10{_versions(campaign)}"
+        return f"{program('pytest')} --staging-campaign --runs 10"
     if not aggregate["complete"]:
         unfinished = any(one["metric"] is None and one["reason"] == "not run" for one in aggregate["missing"])
         again = "" if unfinished else " --staging-retry-failed"
-        return f"pytest --staging-campaign --staging-resume {identity}{again}"
-    if aggregate["verdict"] == "pass":
-        slug = shlex.quote(campaign.candidate_slugs[0])
-        return f"staging-manager promote --candidate {slug} --campaign-id {identity}"
-    if aggregate["verdict"] == "regression":
-        slug = next(row["candidate_slug"] for row in aggregate["rows"] if row["verdict"] == "regression")
-        report = shown(folder / FILES[0])
-        return f"read {report}, then staging-manager reject {shlex.quote(slug)} --campaign-id {identity}"
-    return f"pytest --staging-campaign --runs {_more_runs(aggregate)}{_versions(campaign)}"
+        return f"{program('pytest')} --staging-campaign --staging-resume {identity}{again}"
+    verdicts = {slug: one["verdict"] for slug, one in aggregate["candidates"].items()}
+    for slug, verdict in verdicts.items():
+        if verdict == "pass":
+            return f"{program('staging-manager')} promote --candidate {shlex.quote(slug)} --campaign-id {identity}"
+    for slug, verdict in verdicts.items():
+        if verdict == "regression":
+            return f"{program('staging-manager')} reject {shlex.quote(slug)} --campaign-id {identity}"
+    return f"{program('pytest')} --staging-campaign --runs {_more_runs(aggregate)}"
 
 
-def _versions(campaign: Campaign) -> str:
-    """The same versions again, whatever states they have by then."""
-    named = [f"--baseline {shlex.quote(campaign.baseline_slug)}"]
-    named += [f"--candidate {shlex.quote(slug)}" for slug in campaign.candidate_slugs]
-    return f" {' '.join(named)}"
+def program(name: str) -> str:
+    """How the user can call it: by its name when that is on PATH, else by its path beside this interpreter."""
+    here = Path(sys.executable).parent / name
+    found = shutil.which(name)
+    return name if found or not here.is_file() else shlex.quote(shown(here))
 
 
 def shown(path: Path) -> str:

@@ -41,7 +41,7 @@ setup_python() {
   wanted=$(cd "$ROOT" && cat setup.cfg pyproject.toml | cksum)
   if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
     say "installing pytest-staging[$1] and what it needs into $VENV (pip)"
-    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --editable "$ROOT[$1]"
+    "$VENV/bin/python" -m pip install -qq --disable-pip-version-check --editable "$ROOT[$1]"
     printf '%s' "$wanted" >"$stamp"
   fi
 }
