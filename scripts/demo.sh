@@ -10,5 +10,5 @@ need cc gcc libc6-dev || exit 2
 setup_python load
 
 cd "$ROOT"
-[ $# -gt 0 ] || set -- --runs 5
+[ $# -gt 0 ] || set -- --runs 6
 exec "$VENV/bin/staging-manager" run-campaign --baseline baseline --candidate nodelay "$@"

@@ -104,7 +104,7 @@ def sweep(folder: Path) -> None:
 def count_attempts(folder: Path, cell: Cell) -> int:
     """How many earlier attempts at the cell are kept."""
     attempts = folder / cell.folder / "attempts"
-    return len(list(attempts.iterdir())) if attempts.is_dir() else 0
+    return sum(not path.name.startswith(".") for path in attempts.iterdir()) if attempts.is_dir() else 0
 
 
 def prepare_attempt(folder: Path, cell: Cell) -> int:
@@ -114,17 +114,17 @@ def prepare_attempt(folder: Path, cell: Cell) -> int:
     """
     home = folder / cell.folder
     attempts = home / "attempts"
-    kept = [path for path in attempts.iterdir() if not path.name.startswith(".")] if attempts.is_dir() else []
-    moving = attempts / f".{len(kept) + 1:02d}.moving"
+    number = count_attempts(folder, cell) + 1
+    moving = attempts / f".{number:02d}.moving"
     left = [path for path in home.iterdir() if path != attempts] if home.is_dir() else []
     if not left and not moving.is_dir():
-        return len(kept) + 1
+        return number
     with durable.storing(home):
         moving.mkdir(parents=True, exist_ok=True)
         for path in left:
             durable.on_step("moving", path)
             path.rename(moving / path.name)
         durable.on_step("moved", moving)
-        moving.rename(attempts / f"{len(kept) + 1:02d}")
+        moving.rename(attempts / f"{number:02d}")
         durable.sync_folder(attempts)
-    return len(kept) + 2
+    return number + 1

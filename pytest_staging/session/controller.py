@@ -58,6 +58,7 @@ class Controller:
         self._aggregate: dict[str, Any] | None = None
         self._estimate = Estimate(len(campaign.cells) - len(self._finished))
         self._live: LiveLine | None = None
+        self._reporting = False
 
     def shipment(self) -> dict[str, Any]:
         """What every process that runs cells must know: the campaign, and the cells that are finished."""
@@ -93,6 +94,8 @@ class Controller:
         if self._reporter and self.config.get_verbosity() == 0:
             # One line of ours per cell: pytest's file name before each would only be repeated.
             self._reporter.showfspath = False
+            # A pipeline's log is a pipe, which would keep everything back until the end.
+            self._reporter.flush()
         self._live = self._make_live_line()
         try:
             return (yield)
@@ -109,14 +112,19 @@ class Controller:
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: Any, config: pytest.Config) -> tuple[str, str, str] | None:
         # At plain verbosity a cell gets one line of ours instead of pytest's dot, and a verdict its row in the table.
+        # Only while it is reported: pytest asks again for the words of its short summary.
         ours = getattr(report, "staging_cell", None) or hasattr(report, "staging_verdict")
-        return (report.outcome, "", "") if ours and config.get_verbosity() == 0 else None
+        return (report.outcome, "", "") if ours and self._reporting and config.get_verbosity() == 0 else None
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> Generator[None]:
         summary = self._summary_in(report)
         with self._hidden():
-            yield
+            self._reporting = True
+            try:
+                yield
+            finally:
+                self._reporting = False
             if summary is not None:
                 self._record(summary)
 
@@ -198,6 +206,7 @@ class Controller:
         self._estimate.count()
         if self._reporter and self.config.get_verbosity() == 0:
             self._reporter.write_line(render_cell(summary, self._estimate))
+            self._reporter.flush()
         self.config.hook.pytest_staging_cell_finished(config=self.config, summary=summary)
 
     def _make_live_line(self) -> LiveLine | None:

@@ -24,7 +24,7 @@ def build_reports(aggregate: Mapping[str, Any], file: str, fail_on: str) -> Iter
         if outcome == "failed":
             longrepr = f"{key}: {text}"
         elif outcome == "skipped":
-            longrepr = (file, 0, f"Skipped: {text}")
+            longrepr = (file, 0, f"Skipped: {key}: {text}")
         report = pytest.TestReport(
             nodeid=f"{file}::{name}",
             location=(file, None, name),

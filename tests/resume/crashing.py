@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -57,7 +56,8 @@ def crash_and_resume(root: Path, seed: int) -> str:
         else:
             await_end(process)
         before = passed_cells(root)
-    story = f"seed {seed}: {victim} ({killed}) in {phase}, {len(before)} cells passed before"
+    passed = sum(path.name == "cell-summary.json" and path.parent.parent.parent.name == "runs" for path in before)
+    story = f"seed {seed}: {victim} ({killed}) in {phase}, {passed} cells passed before"
     resumes = 0
     while not is_whole(root):
         resumes += 1
@@ -90,16 +90,20 @@ def await_end(process: subprocess.Popen[str]) -> None:
 
 
 def kill(root: Path, process: subprocess.Popen[str], victim: str, rng: random.Random) -> str:
-    """SIGKILL to one part; says what was hit, or that there was no such process at this instant."""
-    if victim == "controller":
-        pids = [process.pid]
-    elif victim == "worker":
-        pids = children(process.pid)
-    else:
+    """SIGKILL to one part, as soon as it is there; says what was hit, or that the campaign ended before."""
+    def find() -> list[int]:
+        if victim == "controller":
+            return [process.pid]
+        if victim == "worker":
+            return children(process.pid)
         wanted: Callable[[int], bool] = is_tool if victim == "tool" else is_service
-        pids = [pid for pid in marked_processes(root) if wanted(pid)]
+        return [pid for pid in marked_processes(root) if wanted(pid)]
+
+    until = time.monotonic() + DEADLINE_S
+    while not (pids := find()) and process.poll() is None:
+        assert time.monotonic() < until, f"no {victim} in {DEADLINE_S:g} s"
     if not pids:
-        return "not there"
+        return "not there any more"
     pid = rng.choice(pids)
     end_processes([pid])
     return f"pid {pid}"
@@ -172,8 +176,3 @@ def assert_whole(root: Path, before: dict[Path, bytes], story: str) -> None:
 def rounds() -> int:
     """STAGING_CRASH_ROUNDS, or few enough for every test run."""
     return int(os.environ.get("STAGING_CRASH_ROUNDS", "8"))
-
-
-def killing_signal(process: subprocess.Popen[str]) -> bool:
-    """Whether the process ended by SIGKILL."""
-    return process.returncode == -signal.SIGKILL

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from running import cell_ids, folder_of, make_bad, make_small, read_aggregate, read_summaries, run_campaign, run_pytest
@@ -168,17 +169,25 @@ USAGE = {
 }
 
 
-@pytest.mark.parametrize("name", USAGE)
-def test_bad_usage_is_one_message_and_exit_code_2(root, name):
-    """PT-01: bad input ends with exit code 2 and one message, before anything is written or run."""
-    arguments, message = USAGE[name]
+@pytest.fixture(scope="module")
+def refused(root):
+    """Every bad usage, side by side, and whether the workspace is as it was."""
     before = tree_of(root)
-    result = run_campaign(root, *arguments, campaign_id="usage")
-    assert result.returncode == 2, result.stdout
-    assert message in result.stdout
-    assert "Traceback" not in result.stdout
-    assert "INTERNALERROR" not in result.stdout
-    assert tree_of(root) == before
+    with ThreadPoolExecutor(4) as pool:
+        results = pool.map(lambda name: run_campaign(root, *USAGE[name][0], campaign_id="usage"), USAGE)
+        return dict(zip(USAGE, results, strict=True)), before == tree_of(root)
+
+
+@pytest.mark.parametrize("name", USAGE)
+def test_bad_usage_is_one_message_and_exit_code_2(refused, name):
+    """PT-01: bad input ends with exit code 2 and one message, before anything is written or run."""
+    results, unchanged = refused
+    output = results[name].stdout
+    assert results[name].returncode == 2, output
+    assert USAGE[name][1] in output
+    assert "Traceback" not in output
+    assert "INTERNALERROR" not in output
+    assert unchanged
 
 
 def test_an_existing_campaign_is_refused_and_kept(root):
