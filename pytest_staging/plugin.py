@@ -8,8 +8,6 @@ import pytest
 
 from pytest_staging import hookspecs
 
-SESSION_PLUGIN = "staging-session"
-
 INI = (
     ("staging_root", "workspace with versions/, benchmark/ and campaigns/ (default: the rootdir)"),
     ("staging_benchmark_path", "benchmark file (default: benchmark/benchmark.yaml)"),
@@ -79,7 +77,8 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
 @pytest.fixture
 def staging_cell(request: pytest.FixtureRequest) -> Any:
     """The cell of this test: `staging_cell.run()` deploys, loads and measures it. Needs --staging-campaign."""
-    session = request.config.pluginmanager.get_plugin(SESSION_PLUGIN)
-    if session is None:
+    if not request.config.option.staging_campaign:
         pytest.skip("staging_cell needs --staging-campaign")
-    return session.cell_for(request)
+    from pytest_staging.session import find_session
+
+    return find_session(request.config).cell_for(request)

@@ -34,7 +34,6 @@ FLOORS = {
 ALLOWED = {
     ("plugin", "hookspecs"): "registers the hooks",
     ("plugin", "session"): "the door opens it, inside a function and only for a campaign",
-    ("session", "plugin"): "the name under which the session is registered",
     ("__main__", "cli"): "is the same program",
 }
 PYTEST_ROOMS = {"plugin", "session", "hookspecs"}

@@ -47,7 +47,7 @@ class LocustTool:
         argv += ["--stop-timeout", str(math.ceil(load.request_timeout_s)), "--loglevel", "WARNING", "--only-summary"]
         # Failed requests are a result here, not a crash.
         argv += ["--exit-code-on-error", "0"]
-        environment = {"STAGING_LOAD_PLAN": str(plan), "PYTHONUNBUFFERED": "1", "LOCUST_SKIP_MONKEY_PATCH": ""}
+        environment = {"STAGING_LOAD_PLAN": str(plan), "PYTHONUNBUFFERED": "1"}
         command = Command(argv=argv, cwd=folder, log=folder / "load.log", env=environment)
         deadline_s = STARTUP_DEADLINE_S + total_s + load.request_timeout_s + DRAIN_MARGIN_S
         return LoadCommand(command=command, ready_file=folder / "load-ready", deadline_s=deadline_s)

@@ -13,12 +13,13 @@ from pytest_staging.campaign.resuming import resume_campaign
 from pytest_staging.campaign.runner import smoke_benchmark
 from pytest_staging.campaign.transitions import settled
 from pytest_staging.model.benchmark import Benchmark
-from pytest_staging.plugin import SESSION_PLUGIN
 from pytest_staging.session.asking import find_workspace, read_asked, read_orders, read_request
-from pytest_staging.session.cells import CellSession
+from pytest_staging.session.cells import SESSION_PLUGIN, CellSession, find_session
 from pytest_staging.session.controller import Controller
 from pytest_staging.session.exits import exiting
 from pytest_staging.store import Workspace
+
+__all__ = ["begin", "count_hosts", "find_session"]
 
 
 def begin(config: pytest.Config) -> None:

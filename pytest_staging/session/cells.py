@@ -19,12 +19,12 @@ from pytest_staging.campaign.records import prepare_attempt, read_look
 from pytest_staging.campaign.runner import CellRunner
 from pytest_staging.model.campaign import Campaign, Cell, CellSummary
 from pytest_staging.model.errors import StagingError
-from pytest_staging.plugin import SESSION_PLUGIN
 from pytest_staging.session.progress import PHASE_FILE, write_phase
 from pytest_staging.store import Workspace
 
 ITEM_NAME = "campaign"
 FIXTURE = "staging_cell"
+SESSION_PLUGIN = "staging-session"
 LOOK_TIMEOUT_S = 3600
 LOOK_POLL_S = 0.02
 Finished = Sequence[Any]
@@ -195,6 +195,13 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt("SIGTERM")
 
 
+def find_session(config: pytest.Config) -> CellSession:
+    """The session that `begin` registered."""
+    session = config.pluginmanager.get_plugin(SESSION_PLUGIN)
+    assert isinstance(session, CellSession)
+    return session
+
+
 class CampaignFile(pytest.File):
     """The benchmark file as a test file."""
 
@@ -218,9 +225,7 @@ class CellItem(pytest.Item):
         self.cell = cell
 
     def runtest(self) -> None:
-        session = self.config.pluginmanager.get_plugin(SESSION_PLUGIN)
-        assert isinstance(session, CellSession)
-        require_passed(session.run_cell(self, self.cell))
+        require_passed(find_session(self.config).run_cell(self, self.cell))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         if isinstance(excinfo.value, (CellFailed, StagingError)):

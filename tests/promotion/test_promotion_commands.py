@@ -61,6 +61,11 @@ def new_baseline(root):
     make_version(root, "other", "baseline")
 
 
+def about_another(root):
+    make_version(root, "other", "candidate")
+    fill(root, plan(root, campaign_id="d", candidates=("other",)), passing)
+
+
 def edit_benchmark(root):
     path = root / "campaigns/c/benchmark/benchmark.yaml"
     path.write_text(f"{path.read_text()}# changed\n")
@@ -68,6 +73,12 @@ def edit_benchmark(root):
 
 def edit_payload(root):
     (root / "campaigns/c/benchmark/payloads/echo.json").write_text("[]")
+
+
+def one_cell(root):
+    """One cell of `c` says what it really measured again."""
+    campaign = store.load_campaign(root / "campaigns" / "c")
+    fill(root, campaign, lambda cell: passing(cell) if cell.run_index == 1 else None)
 
 
 LATER = {"created_at": "2999-01-01T00:00:00Z"}
@@ -83,6 +94,8 @@ REFUSED = {
     "candidate's snapshot": (edit_snapshot("faster"), "c", "the snapshot of faster is not what was measured"),
     "baseline's snapshot": (edit_snapshot("baseline"), "c", "the snapshot of baseline is not what was measured"),
     "version gone": (lambda root: shutil.rmtree(root / "versions/baseline/snapshot"), "c", "version baseline ("),
+    "changed build": (lambda root: edit_cells(artifact={"fingerprint": "0" * 64})(root) or one_cell(root), "c",
+                      "it changed within the campaign"),
     "another build": (edit_cells(artifact={"fingerprint": "0" * 64}), "c", "the build of faster in mode native"),
     "no build known": (edit_cells(artifact={}), "c", "the build of faster in mode native"),
     "another benchmark": (edit_cells(benchmark_sha256="0" * 64), "c", "the benchmark of 16 cells"),
@@ -108,8 +121,7 @@ def test_evidence_that_does_not_carry_is_refused(root, capsys, name):
     (edit_payload, "c", "payloads/echo.json"),
     (lambda root: None, "unknown", "there is no campaign 'unknown'"),
     (lambda root: None, "../c", "campaign id"),
-    (lambda root: fill(root, plan(root, campaign_id="d", candidates=("baseline2",)), passing)
-     if make_version(root, "baseline2", "candidate") else None, "d", "is not about 'faster'; its candidates are baseline2"),
+    (about_another, "d", "is not about 'faster'; its candidates are other"),
     (lambda root: (root / "campaigns/c/campaign.json").write_text("{"), "c", "is not valid JSON"),
     (lambda root: (root / "campaigns/c/runs/run-001/faster__native/cell-summary.json").write_text("{"), "c",
      "cell-summary.json is not valid JSON"),

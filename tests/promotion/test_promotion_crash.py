@@ -117,8 +117,10 @@ BROKEN_INTENTS = {
     "wrong folder": json.dumps({"writes": {"faster": VALID.format("other", "baseline")}}),
     "outside": json.dumps({"writes": {"../faster": VALID.format("../faster", "baseline")}}),
     "unknown version": json.dumps({"writes": {"ghost": VALID.format("ghost", "baseline")}}),
-    "second is broken": json.dumps({"writes": {"baseline": VALID.format("baseline", "archived-baseline"), "faster": "x"}}),
+    "second is broken": json.dumps({"writes": {"baseline": VALID.format("baseline", "rejected"), "faster": "x"}}),
 }
+
+FOREIGN = ("another program's", "a list", "no writes", "no text")
 
 
 @pytest.mark.parametrize("name", BROKEN_INTENTS)
@@ -128,7 +130,9 @@ def test_a_broken_intent_stops_everything_and_loses_nothing(root, capsys, name, 
     (root / INTENT).write_text(BROKEN_INTENTS[name])
     before = content(root)
     assert manage(root, *arguments) == 2
-    assert ".intent.json" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert ".intent.json" in error
+    assert ("is no intent of this program" in error) == (name in FOREIGN)
     assert content(root) == before
     (root / INTENT).unlink()
     assert states(root, capsys) == FRESH

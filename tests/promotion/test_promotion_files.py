@@ -36,7 +36,9 @@ def test_comments_survive_every_change(root):
     '"goes on\n  below"', "'it''s: a long note\n  over two lines'", "|\n  one\n  two\n", "plain that\n  goes on",
     ">\n  folded: text\n  'and so on'\n", '"tab\\tand \\u2028 separator"', '"\\x7f \\x85 \\u00a0"', "''", "'null'", "~",
 ])  # fmt: skip
-@pytest.mark.parametrize("arguments", [("nominate", "odd"), ("reject", "odd", "--why", "slow \x7f \u2028 'quoted' \"too\"")])
+@pytest.mark.parametrize("arguments", [
+    ("nominate", "odd"), ("reject", "odd", "--why", "slow \x7f \u2028 'quoted' \"too\""),
+])  # fmt: skip
 def test_every_way_to_write_notes_is_kept(root, notes, arguments):
     """SM-09: a value over several lines, or with odd characters, is neither lost nor a traceback."""
     write_version(root, "odd", f"slug: odd\n{FACTS.format(status='staging')}notes: {notes}\n")
@@ -46,7 +48,8 @@ def test_every_way_to_write_notes_is_kept(root, notes, arguments):
     if arguments[0] == "nominate":
         assert (after["status"], after.get("notes")) == ("candidate", before)
     else:
-        assert (after["status"], after["notes"]) == ("rejected", f"{before} / {arguments[-1]}" if before else arguments[-1])
+        notes = f"{before} / {arguments[-1]}" if before else arguments[-1]
+        assert (after["status"], after["notes"]) == ("rejected", notes)
 
 
 def test_list_shows_every_version(root, capsys):

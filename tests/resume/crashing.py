@@ -58,12 +58,12 @@ def crash_and_resume(root: Path, seed: int) -> str:
         before = passed_cells(root)
     passed = sum(path.name == "cell-summary.json" and path.parent.parent.parent.name == "runs" for path in before)
     story = f"seed {seed}: {victim} ({killed}) in {phase}, {passed} cells passed before"
-    resumes = 0
+    resumes, output = 0, ""
     while not is_whole(root):
         resumes += 1
-        assert resumes <= MAX_RESUMES, f"{story}: not whole after {MAX_RESUMES} resumes\n{result.stdout}"
-        result = run_pytest(root, "--staging-campaign", "--staging-resume=c", "--staging-retry-failed", "-v")
-        assert "INTERNALERROR" not in result.stdout, f"{story}\n{result.stdout}"
+        assert resumes <= MAX_RESUMES, f"{story}: not whole after {MAX_RESUMES} resumes\n{output}"
+        output = run_pytest(root, "--staging-campaign", "--staging-resume=c", "--staging-retry-failed", "-v").stdout
+        assert "INTERNALERROR" not in output, f"{story}\n{output}"
     assert_whole(root, before, story)
     return f"{story}, {resumes} resumes"
 
@@ -150,7 +150,7 @@ def is_whole(root: Path) -> bool:
 
 
 def assert_whole(root: Path, before: dict[Path, bytes], story: str) -> None:
-    """Every cell once and whole, nothing finished was touched, nothing half written, no process, the right aggregate."""
+    """Every cell once and whole, finished ones untouched, nothing half written, no process, the right aggregate."""
     folder = folder_of(root)
     campaign = store.load_campaign(folder)
     homes = {str(path.parent.relative_to(folder)) for path in folder.glob("runs/*/*/cell-summary.json")}

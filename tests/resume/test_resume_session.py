@@ -141,7 +141,8 @@ REFUSED = {
     "baseline option": (leave, ("--baseline=slower",), ["--baseline slower: the campaign has baseline"]),
     "id": (leave, ("--campaign-id=d",), ["--campaign-id d: the campaign has c"]),
     "smoke": (leave, ("--staging-smoke",), ["the campaign is no smoke campaign"]),
-    "several": (change_benchmark, ("--runs=3", "--staging-seed=8"), ["benchmark.yaml changed", "--runs 3", "--staging-seed 8"]),
+    "several": (change_benchmark, ("--runs=3", "--staging-seed=8"),
+                ["benchmark.yaml changed", "--runs 3", "--staging-seed 8"]),
 }
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from running import (
+    DEADLINE_S,
     await_phase,
     folder_of,
     make_bad,
@@ -102,7 +103,7 @@ def ward(tmp_path_factory):
     make_bad(root, "stubborn", altered("lambda *_: os._exit(0)", "signal.SIG_IGN"), stop_timeout_s=0.3)
     make_bad(root, "verbose", with_extra(CHATTER))
     # In an order that ends with a bad one: nothing but its own cell may clean up after it.
-    result = run_campaign(root, "--staging-order=fixed", "--junitxml=junit.xml", timeout_s=120)
+    result = run_campaign(root, "--staging-order=fixed", "--junitxml=junit.xml")
     return root, result, marked_processes(root)
 
 
@@ -252,7 +253,7 @@ def test_a_snapshot_that_changes_fails_the_cells_that_follow(tmp_path):
         await_phase(root, process, "faster", "warm_up")
         source = root / "versions" / "faster" / "snapshot" / "service.py"
         source.write_text(source.read_text() + "# changed\n")
-        assert process.wait(60) == 1
+        assert process.wait(DEADLINE_S) == 1
     summaries = read_summaries(root)
     assert {name: one["outcome"] for name, one in summaries.items()} == {
         "run001-native-baseline": "passed", "run001-native-faster": "passed",
@@ -267,7 +268,7 @@ def test_a_changed_copy_of_the_benchmark_ends_without_a_comparison(tmp_path):
     with started_campaign(root) as process:
         await_phase(root, process, "faster", "warm_up")
         (folder_of(root) / "benchmark" / "payloads" / "echo.json").write_text("[1]")
-        code = process.wait(60)
+        code = process.wait(DEADLINE_S)
     output = (root / "output.txt").read_text()
     assert code == 2, output
     assert "benchmark cannot change within a campaign" in output

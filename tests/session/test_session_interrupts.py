@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from running import (
+    DEADLINE_S,
     await_phase,
     await_that,
     folder_of,
@@ -75,7 +76,7 @@ def interrupt(root: Path, case: Case) -> Interrupted:
         # A terminal signals the whole group, a pipeline the one process that it knows.
         send = os.killpg if case.number is signal.SIGINT else os.kill
         send(process.pid, case.number)
-        code = process.wait(60)
+        code = process.wait(DEADLINE_S)
         left = marked_processes(root)
     return Interrupted(root, code, (root / "output.txt").read_text(), left)
 
@@ -84,7 +85,7 @@ def interrupt(root: Path, case: Case) -> Interrupted:
 def interrupted(tmp_path_factory):
     """Every case, a few at a time: they mostly wait."""
     folder = tmp_path_factory.mktemp("interrupted")
-    with ThreadPoolExecutor(5) as pool:
+    with ThreadPoolExecutor(3) as pool:
         results = pool.map(lambda case: interrupt(folder / str(case), case), CASES)
         return dict(zip(CASES, results, strict=True))
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from running import (
+    DEADLINE_S,
     await_phase,
     cell_ids,
     folder_of,
@@ -150,7 +151,7 @@ def kills(tmp_path_factory):
             running = (folder_of(root) / ".phase").read_text().split()[0]
             (holder,) = [pid for pid in worker_pids(process.pid) if owns_service(pid)]
             os.kill(holder, signal.SIGKILL)
-            code = process.wait(60)
+            code = process.wait(DEADLINE_S)
             left = marked_processes(root)
         return Kill(root, running, code, (root / "output.txt").read_text(), left)
 

@@ -105,7 +105,7 @@ def test_sigterm_is_enough_for_the_polite(started: list[LocalProcess], log: Path
         "print('up', flush=True)\ntime.sleep(300)\n"
     )
     process = python(started, log, program)
-    wait_for(lambda: "up" in log.read_text())
+    wait_for(lambda: "up\n" in log.read_text())
     assert process.poll() is None
     assert process.stop(20.0) == "ended"
     assert process.poll() == 3

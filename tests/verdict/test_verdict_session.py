@@ -36,7 +36,7 @@ def junit_verdicts(path):
 @WORKERS
 @pytest.mark.parametrize("fate", [passing, regressing, wavering])
 def test_verdicts_are_test_cases(tmp_path, fate, workers):
-    """XP-01: one test case per metric, mode and candidate, in -v and in JUnit; a regression fails, with and without -n."""
+    """XP-01: one test case per metric, mode and candidate, in -v and in JUnit; a regression fails, also with -n."""
     root = tmp_path / "w"
     fill(root, plan(root), fate)
     result = resume(root, "-v", "--junitxml=junit.xml", *workers)
