@@ -43,10 +43,8 @@ HEAVY = {
 
 # Exceptions that are no errors of the tree, each with its reason.
 ELSEWHERE = {
-    "session.StagingExit": "pytest's own way to end a session",
     "session.exits.StagingExit": "pytest's own way to end a session",
     "session.cells.CellFailed": "how a cell's test fails, for pytest only",
-    "campaign.service.PortTaken": "asks the caller next door to try another port",
 }
 
 

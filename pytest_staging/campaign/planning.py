@@ -13,7 +13,7 @@ from pytest_staging import contract, durable, store
 from pytest_staging.campaign.matrix import ORDERS, build_cells
 from pytest_staging.campaign.runner import smoke_benchmark
 from pytest_staging.model.benchmark import Benchmark
-from pytest_staging.model.campaign import Campaign
+from pytest_staging.model.campaign import Campaign, Cell
 from pytest_staging.model.errors import PinChanged, ToolMissing, UsageProblem, WorkspaceError
 from pytest_staging.model.names import require_safe
 from pytest_staging.model.ports import LoadTool
@@ -80,6 +80,8 @@ def plan_campaign(workspace: Workspace, request: CampaignRequest, tool_for: Call
             f"campaign {campaign_id!r} exists already in {workspace.campaigns_folder}. "
             f"Choose another id, or go on with it: --staging-resume {campaign_id}"
         )
+    cells = build_cells(slugs, benchmark.platform_modes, request.runs, seed, request.order)
+    _check_ids(cells)
     return Campaign(
         campaign_id=require_safe("campaign id", campaign_id),
         created_at=now.isoformat(timespec="seconds").replace("+00:00", "Z"),
@@ -98,7 +100,7 @@ def plan_campaign(workspace: Workspace, request: CampaignRequest, tool_for: Call
         benchmark_files=pin_files(path.parent, store.benchmark_inputs(benchmark)),
         versions={version.slug: version.snapshot_fingerprint for version in versions},
         load_tool={"name": tool.name, "version": _tool_version(tool, benchmark)},
-        cells=build_cells(slugs, benchmark.platform_modes, request.runs, seed, request.order),
+        cells=cells,
     )
 
 
@@ -157,6 +159,18 @@ def _choose_slugs(workspace: Workspace, request: CampaignRequest) -> list[str]:
     if double:
         raise UsageProblem(f"--candidate {double[0]} is given twice.")
     return [baseline, *candidates]
+
+
+def _check_ids(cells: Sequence[Cell]) -> None:
+    """Mode `jvm` of version `graal-x` and mode `jvm-graal` of version `x` would be one test name."""
+    seen: dict[str, Cell] = {}
+    for cell in cells:
+        other = seen.setdefault(cell.cell_id, cell)
+        if other != cell:
+            raise WorkspaceError(
+                f"version {cell.version_slug!r} in mode {cell.platform_mode!r} and version {other.version_slug!r} "
+                f"in mode {other.platform_mode!r} would have the same test name {cell.cell_id}. Rename one of them."
+            )
 
 
 def _check_coverage(benchmark: Benchmark, versions: Sequence[Version]) -> None:

@@ -178,7 +178,10 @@ def _await_ready(load: LoadCommand, generator: Process, service: LaunchedService
         if time.monotonic() > deadline:
             raise LoadFailed("the load tool never began to send", durable.read_tail(load.command.log))
         time.sleep(POLL_S)
-    return float(load.ready_file.read_text())
+    try:
+        return float(load.ready_file.read_text())
+    except ValueError as error:
+        raise LoadFailed(f"{load.ready_file.name} holds no instant: {error}") from error
 
 
 def _await_instant(instant_s: float, generator: Process, service: LaunchedService, folder: Path) -> None:

@@ -8,17 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_staging import durable
-from pytest_staging.model.errors import ServiceFailed
+from pytest_staging.model.errors import PortTaken, ServiceFailed
 from pytest_staging.model.ports import Command, Process, Target
 from pytest_staging.model.version import ModeSpec
 
 PORT_TRIES = 3
 HEALTH_TIMEOUT_S = 1.0
 FIRST_POLL_S, MAX_POLL_S = 0.005, 0.05
-
-
-class PortTaken(ServiceFailed):
-    """Somebody else listens on the port that was free a moment ago."""
 
 
 @dataclass(frozen=True)

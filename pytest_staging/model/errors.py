@@ -94,5 +94,9 @@ class ServiceFailed(CellFailure):
     """The service died, never got healthy, or somebody else answered on its port."""
 
 
+class PortTaken(ServiceFailed):
+    """Somebody else listens on the port that was free a moment ago."""
+
+
 class LoadFailed(CellFailure):
     """The load tool crashed, wrote nothing usable, or every request failed."""

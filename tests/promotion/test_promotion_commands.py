@@ -137,13 +137,14 @@ def test_a_campaign_that_is_no_evidence_at_all(root, capsys, break_it, campaign_
 
 
 @pytest.mark.parametrize("fate", [regressing, wavering, passing])
-@pytest.mark.parametrize("kind", ["other baseline", "smoke"])
+@pytest.mark.parametrize("kind", ["other baseline", "smoke", "earlier"])
 def test_campaigns_that_do_not_supersede(root, fate, kind):
-    """SM-09: a later smoke campaign, or one against another baseline, takes nothing from this one's verdict."""
+    """SM-09: a smoke campaign, one against another baseline, or an earlier one takes nothing from this verdict."""
     if kind == "other baseline":
         make_version(root, "baseline", "staging")
         make_version(root, "other", "baseline")
-    fill(root, plan(root, campaign_id="d", candidates=("faster",), smoke=kind == "smoke", **LATER), fate)
+    when = {"created_at": "2000-01-01T00:00:00Z"} if kind == "earlier" else LATER
+    fill(root, plan(root, campaign_id="d", candidates=("faster",), smoke=kind == "smoke", **when), fate)
     if kind == "other baseline":
         make_version(root, "other", "staging")
         make_version(root, "baseline", "baseline")
