@@ -115,8 +115,9 @@ def create_folder(workspace: Workspace, campaign: Campaign) -> Path:
             with durable.storing(copy):
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(original, copy)
+        # A file that changed since it was pinned must not make a campaign.
+        load_pinned_benchmark(folder, campaign)
         store.save_campaign(folder, campaign)
-    load_pinned_benchmark(final, campaign)
     return final
 
 

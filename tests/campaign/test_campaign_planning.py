@@ -273,3 +273,13 @@ def test_a_smoke_campaign_is_marked_and_short(root):
     folder = create_folder(Workspace(root), campaign)
     assert load_pinned_benchmark(folder, campaign).load.duration_s <= 1.0
     assert "duration_s: 30.0" in (folder / "benchmark" / "benchmark.yaml").read_text()
+
+
+def test_versions_and_modes_with_one_test_name_are_refused(root):
+    """SM-07: two cells never share a name: mode `jvm` of `graal-x` and mode `jvm-graal` of `x`."""
+    write_benchmark(root, platform_modes=["jvm", "native", "jvm-graal"])
+    for slug in ("graal-x", "x"):
+        make_version(root, slug, "candidate")
+    for slug in ("baseline", "graal-x", "x"):
+        edit_service(root, slug, lambda data: data["modes"].update({"jvm-graal": data["modes"]["jvm"]}))
+    assert "run001-jvm-graal-x" in refused(root, candidates=["graal-x", "x"])
