@@ -40,7 +40,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     option("--staging-retry-failed", action="store_true", help="with --staging-resume: run failed cells again")
     option("--staging-fail-on", metavar="VERDICT", help="regression (default), inconclusive, or never")
     option("--staging-smoke", action="store_true", help="about 1 s of load per cell, to check the wiring")
-    option("--staging-target", metavar="TARGET", default="local", help="where cells run (default: local)")
+    option("--staging-target", metavar="TARGET", help="where cells run (default: local)")
     option(
         "--staging-junit-cell-properties",
         action="store_true",

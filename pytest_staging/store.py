@@ -208,4 +208,9 @@ def load_summaries(folder: Path, campaign: Campaign) -> Iterator[CellSummary]:
     for cell in campaign.cells:
         path = folder / cell.folder / "cell-summary.json"
         if path.is_file():
-            yield parse_summary(read_json(path, "cell summary"), str(path))
+            summary = parse_summary(read_json(path, "cell summary"), str(path))
+            if (summary.campaign_id, summary.cell) != (campaign.campaign_id, cell):
+                raise WorkspaceError(
+                    f"{path} is of {summary.campaign_id} {summary.cell.cell_id}. Remove it, and resume."
+                )
+            yield summary

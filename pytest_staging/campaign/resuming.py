@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,9 +26,12 @@ class Asked:
     benchmark_path: Path | None = None
     smoke: bool = False
     campaign_id: str | None = None
+    target: str | None = None
 
 
-def resume_campaign(workspace: Workspace, campaign_id: str, asked: Asked, tool: LoadTool | None = None) -> Campaign:
+def resume_campaign(
+    workspace: Workspace, campaign_id: str, asked: Asked, tool_for: Callable[[str], LoadTool]
+) -> Campaign:
     """The campaign as it was planned. Raises PinChanged naming everything that differs, WorkspaceError when unknown."""
     folder = workspace.campaign_folder(campaign_id)
     if not (folder / "campaign.json").is_file():
@@ -38,7 +41,8 @@ def resume_campaign(workspace: Workspace, campaign_id: str, asked: Asked, tool: 
     campaign = store.load_campaign(folder)
     load_pinned_benchmark(folder, campaign)
     differences = [*_matrix_differences(campaign, asked), *_file_differences(workspace, campaign, asked)]
-    if tool is not None and tool.version() != campaign.load_tool["version"]:
+    tool = tool_for(campaign.load_tool["name"])
+    if tool.version() != campaign.load_tool["version"]:
         differences.append(f"{tool.name} is {tool.version()}, the campaign uses {campaign.load_tool['version']}")
     if differences:
         lines = "\n".join(f"  {line}" for line in differences)
@@ -54,6 +58,7 @@ def _matrix_differences(campaign: Campaign, asked: Asked) -> list[str]:
         "--baseline": campaign.baseline_slug,
         "--candidate": list(campaign.candidate_slugs),
         "--campaign-id": campaign.campaign_id,
+        "--staging-target": campaign.target,
     }
     given = {
         "--runs": asked.runs,
@@ -62,6 +67,7 @@ def _matrix_differences(campaign: Campaign, asked: Asked) -> list[str]:
         "--baseline": asked.baseline,
         "--candidate": list(asked.candidates) or None,
         "--campaign-id": asked.campaign_id,
+        "--staging-target": asked.target,
     }
     found = [
         f"{flag} {_shown(value)}: the campaign has {_shown(planned[flag])}"

@@ -26,11 +26,13 @@ def add_commands(commands: Any) -> None:
 
 def create(options: argparse.Namespace) -> int:
     from pytest_staging import versioning
+    from pytest_staging.campaign import transitions
 
     workspace = workspace_of(options)
-    made = versioning.create_version(
-        workspace, options.slug, options.source, notes=options.notes, source_commit=options.source_commit
-    )
+    with transitions.settled(workspace):
+        made = versioning.create_version(
+            workspace, options.slug, options.source, notes=options.notes, source_commit=options.source_commit
+        )
     shown = workspace.shown(made.folder)
     print(f"created {shown} (status {made.metadata.status.value}, parent {made.metadata.parent or 'none'})")
     print(f"next: edit {shown}/snapshot and {shown}/hypothesis.md, then")

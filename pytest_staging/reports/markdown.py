@@ -2,35 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 NOTHING = "–"
 
 
-def render_table(aggregate: Mapping[str, Any]) -> str:
-    """One row per candidate, mode and metric: both medians, the ratio with its interval, the tolerance, the verdict."""
+COLUMNS: tuple[tuple[str, str, Callable[[Mapping[str, Any]], str]], ...] = (
+    ("candidate", "left", lambda row: str(row["candidate_slug"])),
+    ("mode", "left", lambda row: str(row["platform_mode"])),
+    ("metric", "left", lambda row: str(row["metric"])),
+    ("baseline", "right", lambda row: show_value(row["baseline"]["median"], row["unit"])),
+    ("candidate", "right", lambda row: show_value(row["candidate"]["median"], row["unit"])),
+    ("ratio", "right", lambda row: show_estimate(row)),
+    ("95 %", "right", lambda row: show_interval(row)),
+    ("tol.", "right", lambda row: show_tolerance(row)),
+    ("verdict", "left", lambda row: show_verdict(row)),
+)
+NARROW_WITHOUT = ("95 %", "tol.")
+
+
+def render_table(aggregate: Mapping[str, Any], width: int | None = None) -> str:
+    """One row per candidate, mode and metric: both medians, the ratio with its interval, the tolerance, the verdict.
+
+    When that is wider than `width` characters, the interval and the tolerance are left out.
+    """
+    several = len(aggregate["candidate_slugs"]) > 1
+    columns = COLUMNS if several else COLUMNS[1:]
+    text = _tabulate(aggregate["rows"], columns)
+    if width is not None and len(text.partition("\n")[0]) > width:
+        return _tabulate(aggregate["rows"], [column for column in columns if column[0] not in NARROW_WITHOUT])
+    return text
+
+
+def _tabulate(rows: Sequence[Mapping[str, Any]], columns: Sequence[tuple[str, str, Any]]) -> str:
     from tabulate import tabulate
 
-    several = len(aggregate["candidate_slugs"]) > 1
-    headers = [*(["candidate"] if several else []), "mode", "metric", "baseline", "candidate"]
-    headers += ["ratio", "95 %", "tol.", "verdict"]
-    rows = [
-        [
-            *([row["candidate_slug"]] if several else []),
-            row["platform_mode"],
-            row["metric"],
-            show_value(row["baseline"]["median"], row["unit"]),
-            show_value(row["candidate"]["median"], row["unit"]),
-            show_estimate(row),
-            show_interval(row),
-            show_tolerance(row),
-            show_verdict(row),
-        ]
-        for row in aggregate["rows"]
-    ]
-    alignment = ["left"] * (len(headers) - 6) + ["right"] * 5 + ["left"]
-    return str(tabulate(rows, headers, tablefmt="github", disable_numparse=True, colalign=alignment))
+    cells = [[show(row) for _, _, show in columns] for row in rows]
+    titles = [title for title, _, _ in columns]
+    alignment = [side for _, side, _ in columns]
+    return str(tabulate(cells, titles, tablefmt="github", disable_numparse=True, colalign=alignment))
 
 
 def render_report(aggregate: Mapping[str, Any]) -> str:

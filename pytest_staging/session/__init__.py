@@ -13,7 +13,7 @@ from pytest_staging.campaign.resuming import resume_campaign
 from pytest_staging.campaign.runner import smoke_benchmark
 from pytest_staging.campaign.transitions import settled
 from pytest_staging.model.benchmark import Benchmark
-from pytest_staging.session.asking import find_workspace, read_asked, read_orders, read_request
+from pytest_staging.session.asking import DEFAULT_TARGET, find_workspace, read_asked, read_orders, read_request
 from pytest_staging.session.cells import SESSION_PLUGIN, CellSession, find_session
 from pytest_staging.session.controller import Controller
 from pytest_staging.session.exits import exiting
@@ -42,17 +42,17 @@ def begin(config: pytest.Config) -> None:
 def count_hosts(config: pytest.Config) -> int:
     """How many cells may be measured at once: one on each host."""
     with exiting():
-        wiring.make_target(config.option.staging_target)
+        wiring.make_target(config.option.staging_target or DEFAULT_TARGET)
     return 1
 
 
 def _make_controller(config: pytest.Config, workspace: Workspace) -> Controller:
     orders = read_orders(config)
     if orders.resumed:
-        campaign = resume_campaign(workspace, config.option.staging_resume, read_asked(config))
+        campaign = resume_campaign(workspace, config.option.staging_resume, read_asked(config), wiring.make_load_tool)
         benchmark = load_pinned_benchmark(workspace.campaign_folder(campaign.campaign_id), campaign)
     else:
-        wiring.make_target(config.option.staging_target)
+        wiring.make_target(config.option.staging_target or DEFAULT_TARGET)
         campaign = plan_campaign(workspace, read_request(config), wiring.make_load_tool)
         benchmark = _load_current(workspace.root / campaign.benchmark_path, campaign.smoke)
     return Controller(config, workspace, campaign, benchmark, orders)

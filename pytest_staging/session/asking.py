@@ -16,6 +16,7 @@ from pytest_staging.session.verdicts import FAIL_ON
 from pytest_staging.store import Workspace
 
 DEFAULT_RUNS = "10"
+DEFAULT_TARGET = "local"
 
 
 def find_workspace(config: pytest.Config) -> Workspace:
@@ -45,7 +46,7 @@ def read_request(config: pytest.Config) -> CampaignRequest:
         seed=None if option.staging_seed is None else parse_seed(option.staging_seed),
         order=order,
         smoke=option.staging_smoke,
-        target=option.staging_target,
+        target=option.staging_target or DEFAULT_TARGET,
         required_modes=list(config.getini("staging_required_modes")) or REQUIRED_MODES,
     )
 
@@ -62,6 +63,7 @@ def read_asked(config: pytest.Config) -> Asked:
         benchmark_path=_path(option.benchmark_path),
         smoke=option.staging_smoke,
         campaign_id=option.campaign_id,
+        target=option.staging_target,
     )
 
 

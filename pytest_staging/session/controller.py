@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from typing import Any
 
 import pytest
 
-from pytest_staging import durable, store
+from pytest_staging import durable, store, wiring
 from pytest_staging.campaign.comparing import build_aggregate
 from pytest_staging.campaign.planning import create_folder, load_pinned_benchmark
 from pytest_staging.campaign.records import Journal, count_attempts, exclusive, sweep
 from pytest_staging.model.benchmark import Benchmark
 from pytest_staging.model.campaign import Campaign, Cell, CellSummary
+from pytest_staging.model.errors import StagingError, WorkspaceError
 from pytest_staging.reports.markdown import render_report
 from pytest_staging.session import junit
 from pytest_staging.session.cells import in_order
@@ -59,6 +60,7 @@ class Controller:
         self._estimate = Estimate(len(campaign.cells) - len(self._finished))
         self._live: LiveLine | None = None
         self._reporting = False
+        self._workers_died = False
 
     def shipment(self) -> dict[str, Any]:
         """What every process that runs cells must know: the campaign, and the cells that are finished."""
@@ -144,13 +146,18 @@ class Controller:
         self.config.hook.pytest_staging_campaign_finished(config=self.config, aggregate=self._aggregate)
 
     def pytest_unconfigure(self) -> None:
+        if self._workers_died:
+            # Whoever takes the lease ends what a dead holder left; when it is held, the holder has done so.
+            with suppress(StagingError), wiring.make_target(self.campaign.target).lease("clean-up", 0):
+                pass
         self._held.close()
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if self._aggregate is None:
             return
         terminalreporter.section(f"staging campaign {self.campaign.campaign_id}")
-        for line in render_summary(self.campaign, self._aggregate, self.folder):
+        width = terminalreporter._tw.fullwidth if terminalreporter.isatty else None
+        for line in render_summary(self.campaign, self._aggregate, self.folder, width):
             terminalreporter.write_line(line)
 
     def _open(self) -> None:
@@ -161,12 +168,17 @@ class Controller:
         if self._orders.resumed:
             sweep(self.folder)
         self._journal = Journal(self.folder, self.campaign, self._orders.retry_failed)
+        if self._journal.summaries.keys() != self._finished.keys():
+            raise WorkspaceError(
+                f"campaign {self.campaign.campaign_id} went on while this session began. Resume again."
+            )
         self._journal.decide_looks(self._benchmark)
 
     def _report_verdicts(self, session: pytest.Session) -> None:
         """As reports of the controller: they reach JUnit, the counts and the exit status like any test's."""
         for report in build_reports(self._aggregate or {}, self.campaign.benchmark_path, self._orders.fail_on):
             self.config.hook.pytest_runtest_logreport(report=report)
+            session.testscollected += 1
             if report.failed:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -181,6 +193,7 @@ class Controller:
         return self._crashed(cell, str(report.longrepr)) if report.failed else None
 
     def _crashed(self, cell: Cell, reason: str) -> CellSummary:
+        self._workers_died = True
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         return CellSummary(
             campaign_id=self.campaign.campaign_id,

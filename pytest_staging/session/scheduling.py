@@ -22,8 +22,9 @@ def cell_id_of(nodeid: str) -> str | None:
 class BlockScheduling(LoadScopeScheduling):  # type: ignore[misc]
     """xdist's own scope scheduling with the block as the scope.
 
-    Two things differ: the campaign's order is kept (xdist would put larger scopes first), and the item on which a
-    worker died is not run again: its test has failed already, and a second result would contradict the first.
+    Three things differ: the campaign's order is kept (xdist would put larger scopes first); the item on which a worker
+    died is not run again: its test has failed already, and a second result would contradict the first; and no worker is
+    left waiting with a single item, the rest of a dead one's block.
     """
 
     def __init__(self, config: pytest.Config, log: Any, campaign: Campaign) -> None:
@@ -33,6 +34,12 @@ class BlockScheduling(LoadScopeScheduling):  # type: ignore[misc]
 
     def _split_scope(self, nodeid: str) -> str:
         return self._blocks.get(cell_id_of(nodeid) or "") or super()._split_scope(nodeid)
+
+    def _reschedule(self, node: Any) -> None:
+        super()._reschedule(node)
+        # A worker begins an item only when it knows the one after it, or that there is none.
+        while not node.shutting_down and self._pending_of(self.assigned_work[node]) < 2:
+            super()._reschedule(node)
 
     def remove_node(self, node: Any) -> str | None:
         workload = self.assigned_work.pop(node)

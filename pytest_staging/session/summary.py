@@ -48,10 +48,12 @@ def render_power(campaign: Campaign, benchmark: Benchmark) -> str:
     )
 
 
-def render_summary(campaign: Campaign, aggregate: Mapping[str, Any], folder: Path) -> Iterator[str]:
-    """The summary section's lines, without colour."""
+def render_summary(
+    campaign: Campaign, aggregate: Mapping[str, Any], folder: Path, width: int | None = None
+) -> Iterator[str]:
+    """The summary section's lines, without colour; `width` is the terminal's, None for a pipe or a file."""
     yield from render_headline(aggregate)
-    yield from ("", render_table(aggregate))
+    yield from ("", render_table(aggregate, width))
     missing = render_missing(aggregate["missing"])
     if missing:
         yield from ("", "Missing:", *[f"  {line}" for line in missing[:MISSING_SHOWN]])
@@ -78,7 +80,9 @@ def next_step(campaign: Campaign, aggregate: Mapping[str, Any], folder: Path) ->
     for slug, verdict in verdicts.items():
         if verdict == "regression":
             return f"{program('staging-manager')} reject {shlex.quote(slug)} --campaign-id {identity}"
-    return f"{program('pytest')} --staging-campaign --runs {_more_runs(aggregate)}"
+    slugs = [f"--baseline {shlex.quote(campaign.baseline_slug)}"]
+    slugs += [f"--candidate {shlex.quote(slug)}" for slug in campaign.candidate_slugs]
+    return f"{program('pytest')} --staging-campaign {' '.join(slugs)} --runs {_more_runs(aggregate)}"
 
 
 def program(name: str) -> str:

