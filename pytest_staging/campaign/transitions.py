@@ -25,6 +25,7 @@ from pytest_staging.store import Workspace
 
 LOCK_TIMEOUT_S = 30.0
 INTENT = ".intent.json"
+LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -39,16 +40,17 @@ class Change:
 
 
 @contextmanager
-def settled(workspace: Workspace) -> Iterator[None]:
+def settled(workspace: Workspace, changing: bool = True) -> Iterator[None]:
     """Nobody changes versions meanwhile, and what a killed process began is finished. Raises StorageError."""
     from filelock import FileLock, Timeout
 
     folder = workspace.versions_folder
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        # Nothing can be changed here by us, so there is nothing to settle.
+    untouched = not (folder / LOCK).exists() and not (folder / INTENT).exists()
+    if not folder.is_dir() or not os.access(folder, os.W_OK) or (untouched and not changing):
+        # Nothing was or can be changed here, so there is nothing to settle, and a reader leaves no trace.
         yield
         return
-    lock = FileLock(str(folder / ".lock"))
+    lock = FileLock(str(folder / LOCK))
     with durable.storing(folder):
         try:
             lock.acquire(timeout=LOCK_TIMEOUT_S, poll_interval=0.02)

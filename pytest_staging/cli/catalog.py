@@ -41,7 +41,7 @@ def run_show(options: argparse.Namespace) -> int:
     from pytest_staging.campaign import transitions
 
     workspace = workspace_of(options)
-    with transitions.settled(workspace):
+    with transitions.settled(workspace, changing=False):
         version = store.load_version(workspace, options.slug)
     fields = {**store.metadata_fields(version.metadata), "snapshot_fingerprint": version.snapshot_fingerprint}
     if options.json:
@@ -91,5 +91,5 @@ def _load(options: argparse.Namespace) -> list[VersionMetadata]:
         from pytest_staging.model.errors import WorkspaceError
 
         raise WorkspaceError(f"{workspace.root} has no versions folder. Name the workspace with --root.")
-    with transitions.settled(workspace):
+    with transitions.settled(workspace, changing=False):
         return store.load_all_metadata(workspace)

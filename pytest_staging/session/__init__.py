@@ -28,14 +28,14 @@ def begin(config: pytest.Config) -> None:
         workspace = find_workspace(config)
         shipped = getattr(config, "workerinput", {}).get("staging")
         if shipped is None:
-            with settled(workspace):
+            with settled(workspace, changing=False):
                 controller = _make_controller(config, workspace)
             _trim_workers(config)
-            _default_arguments(config, workspace.root / controller.campaign.benchmark_path)
             config.pluginmanager.register(controller, "staging-controller")
             shipped = json.dumps(controller.shipment())
         data = json.loads(shipped)
         campaign = store.parse_campaign(data["campaign"], "the controller's campaign")
+        _default_arguments(config, workspace.root / campaign.benchmark_path)
         config.pluginmanager.register(CellSession(config, workspace, campaign, data["finished"]), SESSION_PLUGIN)
 
 

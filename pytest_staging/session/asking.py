@@ -34,7 +34,8 @@ def read_request(config: pytest.Config) -> CampaignRequest:
     order = option.staging_order or _ini(config, "staging_order") or ORDERS[0]
     if order not in ORDERS:
         raise UsageProblem(f"--staging-order {order}: known are {', '.join(ORDERS)}.")
-    runs, looks = parse_runs(option.runs or _ini(config, "staging_runs") or DEFAULT_RUNS)
+    given = option.runs if option.runs is not None else _ini(config, "staging_runs") or DEFAULT_RUNS
+    runs, looks = parse_runs(given)
     ini_path = _ini(config, "staging_benchmark_path")
     return CampaignRequest(
         runs=runs,

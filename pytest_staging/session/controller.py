@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator
-from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from typing import Any
 
 import pytest
 
-from pytest_staging import durable, store, wiring
+from pytest_staging import durable, store
 from pytest_staging.campaign.comparing import build_aggregate
 from pytest_staging.campaign.planning import create_folder, load_pinned_benchmark
 from pytest_staging.campaign.records import Journal, count_attempts, exclusive, sweep
 from pytest_staging.model.benchmark import Benchmark
 from pytest_staging.model.campaign import Campaign, Cell, CellSummary
-from pytest_staging.model.errors import StagingError, WorkspaceError
+from pytest_staging.model.errors import StorageError, WorkspaceError
 from pytest_staging.reports.markdown import render_report
 from pytest_staging.session import junit
 from pytest_staging.session.cells import in_order
@@ -60,7 +60,7 @@ class Controller:
         self._estimate = Estimate(len(campaign.cells) - len(self._finished))
         self._live: LiveLine | None = None
         self._reporting = False
-        self._workers_died = False
+        self._stored = True
 
     def shipment(self) -> dict[str, Any]:
         """What every process that runs cells must know: the campaign, and the cells that are finished."""
@@ -132,7 +132,7 @@ class Controller:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
-        if self._journal is None:
+        if self._journal is None or not self._stored:
             return
         with exiting():
             # Read again: the campaign's own copy must still be what it pinned.
@@ -146,10 +146,6 @@ class Controller:
         self.config.hook.pytest_staging_campaign_finished(config=self.config, aggregate=self._aggregate)
 
     def pytest_unconfigure(self) -> None:
-        if self._workers_died:
-            # Whoever takes the lease ends what a dead holder left; when it is held, the holder has done so.
-            with suppress(StagingError), wiring.make_target(self.campaign.target).lease("clean-up", 0):
-                pass
         self._held.close()
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
@@ -193,7 +189,6 @@ class Controller:
         return self._crashed(cell, str(report.longrepr)) if report.failed else None
 
     def _crashed(self, cell: Cell, reason: str) -> CellSummary:
-        self._workers_died = True
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         return CellSummary(
             campaign_id=self.campaign.campaign_id,
@@ -213,9 +208,14 @@ class Controller:
     def _record(self, summary: CellSummary) -> None:
         assert self._journal is not None
         with exiting():
-            if self._journal.record(summary) is None:
-                return
-            self._journal.decide_looks(self._benchmark)
+            try:
+                if self._journal.record(summary) is None:
+                    return
+                self._journal.decide_looks(self._benchmark)
+            except StorageError:
+                # One message is enough: what cannot take a cell cannot take the comparison either.
+                self._stored = False
+                raise
         self._estimate.count()
         if self._reporter and self.config.get_verbosity() == 0:
             self._reporter.write_line(render_cell(summary, self._estimate))
@@ -225,7 +225,7 @@ class Controller:
     def _make_live_line(self) -> LiveLine | None:
         reporter = self._reporter
         wanted = reporter and reporter.isatty and self.config.get_verbosity() >= 0
-        if not wanted or self.config.option.capture == "no":
+        if not wanted or self.config.option.capture not in ("fd", "sys"):
             return None
         return LiveLine(self.folder, self._estimate, reporter._tw._file)
 

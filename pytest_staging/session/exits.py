@@ -14,7 +14,8 @@ class StagingExit(Exit):
     """Ends the session. pytest prints this class's name before the message."""
 
 
-StagingExit.__name__ = "staging"
+StagingExit.__name__ = StagingExit.__qualname__ = "staging"
+StagingExit.__module__ = "builtins"
 
 
 @contextmanager

@@ -57,7 +57,11 @@ class LocalTarget:
                 self._lease_path.with_suffix(".holder").write_text(note)
             yield
         finally:
-            lock.release()
+            try:
+                # An interrupt between a start and its clean-up leaves nothing either.
+                end_marked(LEASE_MARK, str(self._lease_path))
+            finally:
+                lock.release()
 
     def _holder(self) -> str:
         with suppress(OSError, ValueError, KeyError, TypeError):

@@ -54,7 +54,10 @@ def pids_in(log: Path, count: int) -> list[int]:
         found = [int(line) for line in log.read_text().split("\n")[:-1] if line.isdigit()]
         return found if len(found) >= count else []
 
-    return wait_for(read)
+    try:
+        return wait_for(read)
+    except pytest.fail.Exception:
+        pytest.fail(f"{count} pids were expected in {log.read_text()!r}")
 
 
 def test_what_a_program_is_given(started: list[LocalProcess], log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,15 +74,15 @@ def test_what_a_program_is_given(started: list[LocalProcess], log: Path, monkeyp
 
 FAMILY = """
 import os, subprocess, sys, time
-print(os.getpid(), flush=True)
-CHILD = [sys.executable, "-c", "import os, time; print(os.getpid(), flush=True); time.sleep(300)"]
+os.write(1, b"%d\n" % os.getpid())
+CHILD = [sys.executable, "-c", "import os, time; os.write(1, b"%d\n" % os.getpid()); time.sleep(300)"]
 subprocess.Popen(CHILD)
 subprocess.Popen(CHILD, start_new_session=True)
 subprocess.Popen(["env", "-i", *CHILD])
 if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:
-        print(os.getpid(), flush=True)
+        os.write(1, b"%d\n" % os.getpid())
         time.sleep(300)
     os._exit(0)
 """
@@ -157,8 +160,8 @@ def test_run_to_the_end(log: Path) -> None:
 def test_run_past_its_deadline(log: Path) -> None:
     """None, and the group is gone, the grandchild too."""
     program = (
-        "import os, subprocess, sys\nprint(os.getpid(), flush=True)\n"
-        "subprocess.run([sys.executable, '-c', 'import os, time; print(os.getpid(), flush=True); time.sleep(300)'])\n"
+        "import os, subprocess, sys\nos.write(1, b"%d\n" % os.getpid())\n"
+        "subprocess.run([sys.executable, '-c', 'import os, time; os.write(1, b"%d\n" % os.getpid()); time.sleep(300)'])\n"
     )
     command = Command(argv=[sys.executable, "-c", program], cwd=log.parent, log=log)
     assert LocalTarget().run(command, 1.0) is None
