@@ -72,17 +72,18 @@ def test_what_a_program_is_given(started: list[LocalProcess], log: Path, monkeyp
     assert sorted(log.read_text().splitlines()) == [f"{log.parent} 1 yes True False", "err"]
 
 
+# Written at once: with PYTHONUNBUFFERED a print is two writes, and those of several processes mix.
 FAMILY = """
 import os, subprocess, sys, time
-os.write(1, b"%d\n" % os.getpid())
-CHILD = [sys.executable, "-c", "import os, time; os.write(1, b"%d\n" % os.getpid()); time.sleep(300)"]
+os.write(1, str(os.getpid()).encode() + bytes([10]))
+CHILD = [sys.executable, "-c", "import os, time; os.write(1, str(os.getpid()).encode() + bytes([10])); time.sleep(300)"]
 subprocess.Popen(CHILD)
 subprocess.Popen(CHILD, start_new_session=True)
 subprocess.Popen(["env", "-i", *CHILD])
 if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:
-        os.write(1, b"%d\n" % os.getpid())
+        os.write(1, str(os.getpid()).encode() + bytes([10]))
         time.sleep(300)
     os._exit(0)
 """
@@ -160,8 +161,10 @@ def test_run_to_the_end(log: Path) -> None:
 def test_run_past_its_deadline(log: Path) -> None:
     """None, and the group is gone, the grandchild too."""
     program = (
-        "import os, subprocess, sys\nos.write(1, b"%d\n" % os.getpid())\n"
-        "subprocess.run([sys.executable, '-c', 'import os, time; os.write(1, b"%d\n" % os.getpid()); time.sleep(300)'])\n"
+        "import os, subprocess, sys\n"
+        "SAY = 'import os, time; os.write(1, str(os.getpid()).encode() + bytes([10]));'\n"
+        "exec(SAY)\n"
+        "subprocess.run([sys.executable, '-c', SAY + 'time.sleep(300)'])\n"
     )
     command = Command(argv=[sys.executable, "-c", program], cwd=log.parent, log=log)
     assert LocalTarget().run(command, 1.0) is None
