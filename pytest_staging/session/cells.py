@@ -18,13 +18,14 @@ from pytest_staging import wiring
 from pytest_staging.campaign.records import prepare_attempt, read_look
 from pytest_staging.campaign.runner import CellRunner
 from pytest_staging.model.campaign import Campaign, Cell, CellSummary
-from pytest_staging.model.errors import StagingError
+from pytest_staging.model.errors import StagingError, UsageProblem
 from pytest_staging.session.progress import PHASE_FILE, write_phase
 from pytest_staging.store import Workspace
 
 ITEM_NAME = "campaign"
 FIXTURE = "staging_cell"
 SESSION_PLUGIN = "staging-session"
+LEASE_TIMEOUT_S = 3600
 LOOK_TIMEOUT_S = 3600
 LOOK_POLL_S = 0.02
 Finished = Sequence[Any]
@@ -52,6 +53,7 @@ class CellSession:
         self._lease = ExitStack()
         self._leased_block: str | None = None
         self._has_workers = False
+        self._lease_timeout_s = _read_lease_timeout(config)
 
     def pytest_sessionstart(self) -> None:
         """A pipeline that cancels a job sends SIGTERM: it gets the same clean-up as Ctrl-C."""
@@ -174,8 +176,7 @@ class CellSession:
             return
         self._release()
         write_phase(self.folder, cell.cell_id, "lease")
-        timeout_s = float(str(self.config.getini("staging_lease_timeout_s") or 3600))
-        self._lease.enter_context(runner.target.lease(f"campaign {self.campaign.campaign_id}", timeout_s))
+        self._lease.enter_context(runner.target.lease(f"campaign {self.campaign.campaign_id}", self._lease_timeout_s))
         self._leased_block = cell.block_id
 
     def _release(self) -> None:
@@ -193,6 +194,17 @@ SUMMARY = pytest.StashKey[CellSummary]()
 
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt("SIGTERM")
+
+
+def _read_lease_timeout(config: pytest.Config) -> float:
+    text = str(config.getini("staging_lease_timeout_s") or LEASE_TIMEOUT_S)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise UsageProblem(f"staging_lease_timeout_s = {text}: needs a number of seconds, for example 3600.")
+    return seconds
 
 
 def find_session(config: pytest.Config) -> CellSession:

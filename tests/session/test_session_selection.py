@@ -159,8 +159,10 @@ USAGE = {
     "no runs": (["--runs=0"], "--runs 0"),
     "negative runs": (["--runs=-1"], "--runs -1"),
     "runs in words": (["--runs=abc"], "--runs abc"),
-    # Where this is let through, at least nothing is measured.
-    "empty runs": (["--runs=", "--collect-only"], "--runs"),
+    "empty runs": (["--runs="], "--runs"),
+    "lease in words": (["-o", "staging_lease_timeout_s=soon"], "staging_lease_timeout_s = soon"),
+    "unknown verdict": (["--staging-fail-on=pass"], "regression, inconclusive, never"),
+    "retry without resume": (["--staging-retry-failed"], "--staging-resume ID"),
     "seed in words": (["--staging-seed=x"], "--staging-seed x"),
     "unknown order": (["--staging-order=random"], "balanced, fixed"),
     "unknown target": (["--staging-target=moon"], "Known: local"),
