@@ -3,6 +3,9 @@
 #
 # What the real parts need is installed through apt when this is root on a Debian-like machine; otherwise the tests of a
 # missing part skip with the reason. STAGING_REQUIRE_LAB=1 makes such a skip a failure.
+#
+# Packages: openjdk-17-jdk-headless, gcc and libc6-dev (the sample service), python3-venv where it is missing; the tests
+# of the lab also use docker.io and iptables, which scripts/lab/start-engine.sh installs by the same rule.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$ROOT/scripts/lib/setup.sh"
