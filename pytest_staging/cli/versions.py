@@ -22,6 +22,7 @@ def add_commands(commands: Any) -> None:
     )
     parser.add_argument("--notes", help="one line that says what the version is for")
     parser.add_argument("--source-commit", metavar="COMMIT", help="commit that the snapshot was taken from")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be made and make nothing")
 
 
 def create(options: argparse.Namespace) -> int:
@@ -29,12 +30,20 @@ def create(options: argparse.Namespace) -> int:
     from pytest_staging.campaign import transitions
 
     workspace = workspace_of(options)
-    with transitions.settled(workspace):
+    with transitions.settled(workspace, changing=not options.dry_run):
         made = versioning.create_version(
-            workspace, options.slug, options.source, notes=options.notes, source_commit=options.source_commit
+            workspace,
+            options.slug,
+            options.source,
+            notes=options.notes,
+            source_commit=options.source_commit,
+            dry_run=options.dry_run,
         )
     shown = workspace.shown(made.folder)
-    print(f"created {shown} (status {made.metadata.status.value}, parent {made.metadata.parent or 'none'})")
+    verb = "would create" if options.dry_run else "created"
+    print(f"{verb} {shown} (status {made.metadata.status.value}, parent {made.metadata.parent or 'none'})")
+    if options.dry_run:
+        return 0
     print(f"next: edit {shown}/snapshot and {shown}/hypothesis.md, then")
     print(f"      staging-manager run-campaign --candidate {options.slug} --runs 10")
     return 0

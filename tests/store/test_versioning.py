@@ -155,3 +155,15 @@ def test_the_scaffold_names_every_section_once() -> None:
     """SM-03: the headings come from one place."""
     text = lineage.render_hypothesis("a", None)
     assert all(text.count(f"## {section}\n") == 1 for section in lineage.HYPOTHESIS_SECTIONS)
+
+
+def test_a_dry_run_checks_everything_and_makes_nothing(workspace: Workspace) -> None:
+    """SM-03: it says what would be made, refuses what the real run would refuse, and leaves the workspace as it was."""
+    before = listing(workspace)
+    planned = versioning.create_version(workspace, "planned", "baseline", dry_run=True)
+    assert planned.metadata.parent == "baseline"
+    with pytest.raises(WorkspaceError):
+        versioning.create_version(workspace, "baseline", "none", dry_run=True)
+    with pytest.raises(WorkspaceError):
+        versioning.create_version(workspace, "planned", "version:nobody", dry_run=True)
+    assert listing(workspace) == before
