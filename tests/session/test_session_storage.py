@@ -15,8 +15,8 @@ def assert_clear_end(result, *words):
     assert "INTERNALERROR" not in result.stdout
     endings = [line for line in result.stdout.splitlines() if "cannot write" in line]
     assert endings, result.stdout
-    for word in words:
-        assert all(word in ending for ending in endings), result.stdout
+    # The load tool's log may complain too, in its own words.
+    assert any(all(word in ending for word in words) for ending in endings), result.stdout
 
 
 @pytest.mark.parametrize("workers", [(), ("-n", "1")], ids=["serial", "n1"])
