@@ -70,9 +70,15 @@ def render_headline(aggregate: Mapping[str, Any]) -> list[str]:
     stopped = f", stopped by the rule: {aggregate['stopped']}" if aggregate["stopped"] else ""
     return [
         f"Verdict: {aggregate['verdict'].upper()} ({aggregate['verdict_reason']}).",
-        *[f"Note: {note}." for note in aggregate["notes"]],
+        *[f"Note: {note}." for note in [*aggregate["notes"], *_incomplete(aggregate)]],
         f"{cells}{stopped}.",
     ]
+
+
+def _incomplete(aggregate: Mapping[str, Any]) -> list[str]:
+    """A failed cell drops its block, so a version that crashes now and then could still read PASS: said beside it."""
+    without = aggregate["cells_planned"] - aggregate["cells_passed"]
+    return [f"{without} cells have no passed result; a promotion needs every one"] if without else []
 
 
 def render_missing(missing: Sequence[Mapping[str, Any]]) -> list[str]:
