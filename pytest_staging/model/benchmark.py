@@ -66,6 +66,18 @@ class MetricSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ContainerLimits:
+    """What each version's container may use, where a target runs containers: CPUs (1.5 is one and a half), memory."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+    cpus: Annotated[float, Gt(0)] | None = None
+    memory_mb: Annotated[int, Ge(6)] | None = None
+
+
+NO_LIMITS = ContainerLimits()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Benchmark:
     """The whole contract. `payloads` maps a function's name to its request body, a file beside benchmark.yaml."""
 
@@ -78,6 +90,7 @@ class Benchmark:
     name: str = "benchmark"
     function_profile: FunctionProfile = FunctionProfile.ALL
     functions: tuple[str, ...] = field(default=())
+    containers: ContainerLimits = NO_LIMITS
 
     @property
     def selected_functions(self) -> tuple[str, ...]:

@@ -73,7 +73,7 @@ class CellSummary:
 
     `metrics` has every metric of the benchmark; one that could not be had is None and `missing` says why;
     `inapplicable` are those that cannot exist in this mode at all.
-    `outcome` is pytest's word: passed or failed.
+    `outcome` is pytest's word: passed or failed. `host_lost`: not the version is at fault, its host went away.
     """
 
     campaign_id: str
@@ -95,6 +95,7 @@ class CellSummary:
     benchmark_sha256: str = ""
     smoke: bool = False
     log_tail: str = ""
+    host_lost: bool = False
     schema_version: int = CELL_SCHEMA_VERSION
 
     @property

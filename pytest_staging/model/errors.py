@@ -65,6 +65,10 @@ class ToolMissing(UsageProblem):
     """A program or package that the benchmark names is not installed, or not in the version it asks for."""
 
 
+class EngineMissing(ToolMissing):
+    """No container engine answers, or its Python client is not installed."""
+
+
 class LeaseTimeout(StagingError):
     """Another campaign measures on this host."""
 
@@ -90,6 +94,18 @@ class BuildFailed(CellFailure):
     """A version's build command failed."""
 
 
+class EngineLost(CellFailure):
+    """The container engine went away, or refused, in the middle of something."""
+
+
+class EngineRefused(EngineLost):
+    """The container engine is there, and said no to one call, with this HTTP status."""
+
+    def __init__(self, reason: str, status: int = 0) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
 class ServiceFailed(CellFailure):
     """The service died, never got healthy, or somebody else answered on its port."""
 
@@ -100,3 +116,47 @@ class PortTaken(ServiceFailed):
 
 class LoadFailed(CellFailure):
     """The load tool crashed, wrote nothing usable, or every request failed."""
+
+
+class SshConfigError(UsageProblem):
+    """The SSH configuration names something that cannot be used. Says the file and the line."""
+
+
+class HostUnreachable(StagingError):
+    """No SSH connection to a host came about: refused, silent, no such name, no route."""
+
+
+class HostKeyRefused(UsageProblem):
+    """A host showed a key that is not known, or not the known one."""
+
+
+class LoginRefused(UsageProblem):
+    """A host took none of the keys, or a key cannot be opened."""
+
+
+class HostBusy(CellFailure):
+    """A host opens no further session on its connection."""
+
+
+class ConnectionLost(CellFailure):
+    """A host's connection ended in the middle of something; whether that was done is not known."""
+
+
+class RemoteFailed(CellFailure):
+    """A host answered, and what it was asked to do failed: no space, no permission, a program missing."""
+
+
+HOST_GONE = (HostUnreachable, ConnectionLost)
+"""What says that a host, and not the version on it, is at fault: the cell may be tried on another one."""
+
+
+class NoHostLeft(StagingError):
+    """Every host of the campaign is gone."""
+
+
+class HostTaken(StagingError):
+    """A host of the pool is held by somebody else, or has just gone: another one is tried."""
+
+
+class LeaseLost(CellFailure):
+    """A host's lease ran out under a cell, or somebody else has it: what was measured may have been disturbed."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from pytest_staging.model.benchmark import Load
-from pytest_staging.model.version import ModeSpec
+from pytest_staging.model.benchmark import NO_LIMITS, ContainerLimits, Load
+from pytest_staging.model.version import ModeSpec, Version
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +20,7 @@ class Command:
     cwd: Path
     log: Path
     env: Mapping[str, str] = field(default_factory=dict)
+    echo: Callable[[bytes], None] | None = None
 
 
 class Process(Protocol):
@@ -33,12 +34,131 @@ class Process(Protocol):
         """Ends the whole group: asks, waits `grace_s`, kills. Says how it went. May be called twice."""
         ...
 
-    def peak_resident_bytes(self) -> int | None:
-        """Largest resident memory so far, summed over the group; None when it cannot be read."""
+
+class CommandRunner(Protocol):
+    """Whatever can run a program to its end."""
+
+    def run(self, command: Command, deadline_s: float) -> int | None:
+        """Exit status; None when the deadline passed and the program, with all it started, was killed."""
         ...
 
-    def listens_on(self, port: int) -> bool | None:
-        """Whether one of the group's processes holds the listening socket; None when that cannot be told."""
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """What a version in one mode was built into: a container image, or a folder of files (`path`) on this machine.
+
+    `ref` is its name, `id` what identifies its content; two builds of equal inputs need not have equal ids.
+    """
+
+    ref: str
+    id: str
+    size_bytes: int
+    path: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Build:
+    """A version to be built in one mode. `tag` names the result; output goes to `log` and, if wanted, to `echo`.
+
+    `fresh` is a build that takes nothing from a cache of the builder's own either.
+    """
+
+    version: Version
+    mode: str
+    snapshot: Path
+    tag: str
+    log: Path
+    echo: Callable[[bytes], None] | None = None
+    fresh: bool = False
+
+    @property
+    def spec(self) -> ModeSpec:
+        return self.version.service.modes[self.mode]
+
+    @property
+    def label(self) -> str:
+        """For messages: `build of nodelay in mode jvm`."""
+        return f"build of {self.version.slug} in mode {self.mode}"
+
+
+NOT_HERE = "not here"
+"""Value of a builder's input that only the build will fetch."""
+
+
+class Builder(Protocol):
+    """Makes images. What it makes is found again by `ref`; whether it still fits is the cache's to decide."""
+
+    name: str
+
+    def require_ready(self) -> None:
+        """Raises ToolMissing (EngineMissing) with what to install or start."""
+        ...
+
+    def fingerprint(self, version: Version, mode: str, snapshot: Path) -> str:
+        """Digest of those files of the snapshot that a build can see."""
+        ...
+
+    def inputs(self, version: Version, mode: str, snapshot: Path) -> Mapping[str, str]:
+        """Everything besides the snapshot that decides what comes out, by a name that people understand."""
+        ...
+
+    def commands(self, build: Build) -> list[list[str]]:
+        """The exact commands of a build, as a person would type them in the snapshot's folder."""
+        ...
+
+    def build(self, build: Build) -> Image:
+        """Raises BuildFailed with the log's tail, or EngineLost. Leaves nothing half made."""
+        ...
+
+    def inspect(self, ref: str) -> Image | None:
+        """What `ref` names now, or None."""
+        ...
+
+    def remove(self, ref: str) -> None:
+        """Removes what `ref` names, if it is there and nothing runs from it."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deployment:
+    """A version in one mode that is to run as a cell's service; its output goes to `log`."""
+
+    campaign_id: str
+    cell_id: str
+    image: Image
+    mode: ModeSpec
+    snapshot: Path
+    log: Path
+    environment: Mapping[str, str]
+    limits: ContainerLimits = NO_LIMITS
+
+
+class Service(Protocol):
+    """A deployed service; not yet healthy when it is returned."""
+
+    base_url: str
+
+    def poll(self) -> int | None:
+        """Exit status (negative: killed by that signal), or None while it runs. Raises EngineLost."""
+        ...
+
+    def ending(self) -> str:
+        """How it ended, for a sentence that begins with "the service": `ended with status 3`. Its log is whole then."""
+        ...
+
+    def stop(self, grace_s: float, keep: bool = False) -> str:
+        """Asks, waits `grace_s`, kills, removes; says how it went. `keep` leaves its remains to be looked at.
+
+        May be called twice.
+        """
+        ...
+
+    def peak_resident_bytes(self) -> int | None:
+        """Largest memory so far; None when it cannot be read."""
+        ...
+
+    def owns_endpoint(self) -> bool | None:
+        """Whether it is this service that answers at base_url; None when that cannot be told."""
         ...
 
 
@@ -46,6 +166,14 @@ class Target(Protocol):
     """A place where cells run. One cell at a time: the lease is exclusive on the host, across campaigns."""
 
     name: str
+
+    def require_ready(self) -> None:
+        """Raises ToolMissing (EngineMissing) when no cell could run here, with what to install or start."""
+        ...
+
+    def unfit_reason(self, mode: ModeSpec) -> str | None:
+        """Why a mode cannot run here (`has no image`), or None."""
+        ...
 
     def lease(self, holder: str, timeout_s: float) -> AbstractContextManager[None]:
         """Raises LeaseTimeout. Leftovers of a dead holder are ended before this returns."""
@@ -55,17 +183,13 @@ class Target(Protocol):
         """CPU, kernel, memory and load average of the host, now."""
         ...
 
-    def free_port(self) -> int: ...
-
-    def address(self) -> str:
-        """Host name or address that the service is to listen on and is reached at."""
+    def deploy(self, deployment: Deployment) -> Service:
+        """Starts a version. Raises ServiceFailed when it cannot be started at all."""
         ...
 
-    def run(self, command: Command, deadline_s: float) -> int | None:
-        """Runs to the end and returns the exit status; None when the deadline passed and the group was killed."""
+    def start(self, command: Command) -> Process:
+        """Starts a program beside the service: the load tool."""
         ...
-
-    def start(self, command: Command) -> Process: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +263,7 @@ class Sampling(Protocol):
 class MetricSource(Protocol):
     """What a service says about itself, read beside the load tool."""
 
-    def observe(self, base_url: str, mode: ModeSpec, process: Process, samples: Path) -> Sampling: ...
+    def observe(self, base_url: str, mode: ModeSpec, service: Service, samples: Path) -> Sampling: ...
 
 
 PhaseListener = Callable[[str, str], None]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, Any, ClassVar
 
-from annotated_types import Ge, Gt, MinLen
+from annotated_types import Ge, Gt, Le, MinLen
 
 from pytest_staging.model.benchmark import STRICT
 
@@ -56,16 +56,31 @@ Argv = Annotated[tuple[str, ...], MinLen(1)]
 
 
 @dataclass(frozen=True, kw_only=True)
+class ImageSpec:
+    """How one mode becomes a container image. `dockerfile` lies in the snapshot, which is the build's context.
+
+    `port` is where the service listens inside; `arguments` are the Dockerfile's own (ARG).
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+    dockerfile: Annotated[str, MinLen(1)] = "Dockerfile"
+    port: Annotated[int, Ge(1), Le(65535)] = 8080
+    arguments: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModeSpec:
     """One build mode of a service.
 
     `build` is a list of commands, `start` one command, each a list of arguments; no shell is involved. `{artifact}` is
     the folder that the build fills and the service starts from; `start` may also have `{host}`, `{port}`, `{snapshot}`.
+    Targets that run processes need `start`, targets that run containers need `image`; a mode may have both.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
     runtime: Runtime
-    start: Argv
+    start: Argv | None = None
+    image: ImageSpec | None = None
     build: tuple[Argv, ...] = ()
     health: str = "/healthz"
     metrics: str | None = None

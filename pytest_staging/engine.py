@@ -1,0 +1,194 @@
+"""A Docker engine through its SDK: found as the docker client finds it, and its errors in our words.
+
+Builders and targets share it. The SDK (extra `docker`) is imported at the first use.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+from urllib.parse import urlsplit
+
+from pytest_staging.model.errors import EngineLost, EngineMissing, EngineRefused
+
+CALL_TIMEOUT_S = 30.0
+LABEL = "pytest-staging"
+POOL_SIZE = 16
+GONE = 404
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
+LIMITS = {"CpuCfsQuota": "cpus", "MemoryLimit": "memory", "SwapLimit": "swap"}
+ADVICE = "Start it (sudo systemctl start docker), or name another with DOCKER_HOST."
+
+
+@dataclass(frozen=True)
+class EngineFacts:
+    """What an engine says about itself. `platform` is like linux/amd64; `limits` names what it can limit."""
+
+    version: str
+    platform: str
+    cpus: int
+    limits: tuple[str, ...] = ()
+
+
+class Engine:
+    """The engine that DOCKER_HOST names, or the docker client's current context, or the one at the usual socket.
+
+    An engine that accepts a call and does not answer it within `timeout_s` counts as lost.
+    """
+
+    def __init__(self, address: str | None = None, timeout_s: float = CALL_TIMEOUT_S) -> None:
+        self._address = address
+        self._timeout_s = timeout_s
+
+    @cached_property
+    def client(self) -> Any:
+        """The SDK's client, connected. Raises EngineMissing."""
+        try:
+            import docker
+        except ImportError as error:
+            raise EngineMissing(
+                "the docker package is missing. Install it: pip install 'pytest-staging[docker]'"
+            ) from error
+        try:
+            _probe(self.address)
+            client = docker.DockerClient(
+                base_url=self.address,
+                version="auto",
+                timeout=self._timeout_s,
+                max_pool_size=POOL_SIZE,
+                use_ssh_client=True,
+                tls=_tls_settings(),
+            )
+        except Exception as error:  # whatever the SDK, requests or a socket says: it does not answer
+            raise EngineMissing(
+                f"no Docker engine answers at {self.address}: {_first_line(error)}. {ADVICE}"
+            ) from error
+        if self.is_local:
+            # Nobody reaches a local engine through a proxy, and looking for one doubles the price of a small call.
+            client.api.trust_env = False
+        weakref.finalize(self, client.close)  # its pool leaves that to the garbage collector, which complains
+        return client
+
+    @cached_property
+    def address(self) -> str:
+        """Where it is looked for, e.g. unix:///var/run/docker.sock."""
+        return self._address or os.environ.get("DOCKER_HOST") or _context_address() or "unix:///var/run/docker.sock"
+
+    @cached_property
+    def facts(self) -> EngineFacts:
+        """Raises EngineMissing or EngineLost."""
+        with self.calling("version"):
+            version, info = self.client.version(), self.client.info()
+        return EngineFacts(
+            version=str(version["Version"]),
+            platform=f"{version['Os']}/{version['Arch']}",
+            cpus=int(info["NCPU"]),
+            limits=tuple(what for key, what in LIMITS.items() if info.get(key)),
+        )
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it runs on this machine, as far as its address tells."""
+        parts = urlsplit(self.address)
+        return parts.scheme in ("unix", "http+unix", "npipe") or parts.hostname in LOOPBACK_NAMES
+
+    def require_answer(self) -> None:
+        """Raises EngineMissing when it does not answer now, also when it did a moment ago."""
+        try:
+            self.call("ping", self.client.api.ping)
+        except EngineLost as error:
+            raise EngineMissing(str(error)) from error
+
+    def call(
+        self, what: str, function: Callable[..., Any], *given: Any, accept: Sequence[int] = (), **named: Any
+    ) -> Any:
+        """What a call of the SDK returns; None when the engine refused it with an HTTP status of `accept`.
+
+        Raises EngineMissing, EngineLost or EngineRefused.
+        """
+        from docker.errors import APIError
+
+        with self.calling(what):
+            try:
+                return function(*given, **named)
+            except APIError as error:
+                if error.status_code in accept:
+                    return None
+                raise _refusal(what, error) from error
+
+    @contextmanager
+    def calling(self, what: str) -> Iterator[None]:
+        """Translates what the SDK and the connection below it raise during `what`. NotFound passes: it is an answer.
+
+        Raises EngineMissing, EngineLost or EngineRefused.
+        """
+        _ = self.client  # raises EngineMissing itself
+        import docker.errors
+        import requests.exceptions
+        import urllib3.exceptions
+
+        lost = (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError)
+        try:
+            yield
+        except docker.errors.NotFound:
+            raise
+        except docker.errors.APIError as error:
+            raise _refusal(what, error) from error
+        except (docker.errors.DockerException, *lost) as error:
+            reason = _first_line(error)
+            raise EngineLost(f"the Docker engine at {self.address} was lost ({what}): {reason}. {ADVICE}") from error
+
+    def image_id(self, ref: str) -> str | None:
+        """The id that `ref` names now, or None."""
+        facts = self.inspect_image(ref)
+        return None if facts is None else str(facts["Id"])
+
+    def inspect_image(self, ref: str) -> dict[str, Any] | None:
+        """The engine's own record of an image, or None when it has none. Raises EngineMissing or EngineLost."""
+        found: dict[str, Any] | None = self.call(
+            f"inspect image {ref}", self.client.api.inspect_image, ref, accept=(GONE,)
+        )
+        return found
+
+
+def _refusal(what: str, error: Any) -> EngineRefused:
+    reason = f"the Docker engine refused ({what}): {error.explanation or error}"
+    return EngineRefused(reason, int(error.status_code or 0))
+
+
+def _context_address() -> str | None:
+    """The endpoint of the docker client's current context; None for the default one, or when there is none."""
+    from docker.context import ContextAPI
+
+    try:
+        context = ContextAPI.get_current_context()
+    except Exception:  # a broken ~/.docker/config.json: then there is no context to honour
+        return None
+    host = getattr(context, "Host", None) if context is not None and context.name != "default" else None
+    return str(host) if host else None
+
+
+def _tls_settings() -> Any:
+    """As the docker client: DOCKER_TLS_VERIFY and DOCKER_CERT_PATH."""
+    from docker.utils import kwargs_from_env
+
+    return kwargs_from_env().get("tls", False)
+
+
+def _probe(address: str) -> None:
+    """The SDK never closes a socket whose connect failed, and wraps the reason four times."""
+    parts = urlsplit(address)
+    if parts.scheme in ("unix", "http+unix"):
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(parts.path)
+
+
+def _first_line(error: BaseException) -> str:
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return (text.splitlines() or [type(error).__name__])[0][:300]
