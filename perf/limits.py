@@ -70,9 +70,14 @@ def ordinary_run() -> Iterator[Result]:
 
 def orchestration() -> Iterator[Result]:
     """Wall time from one cell's start to the next's, less service start, warm-up and load. Real sample service."""
+    yield from orchestrated("local", 100)
+
+
+def orchestrated(target: str, limit_ms: float) -> Iterator[Result]:
+    """The median over the cells of a campaign on that target."""
     with sample_workspace(warm_up_s=0.3, duration_s=0.5) as folder:
         run = [*PYTEST, "-q", "--rootdir", str(folder), "--staging-campaign", "--staging-root", str(folder)]
-        run += ["--runs", "5", "--campaign-id", "perf", "--candidate", "nodelay"]
+        run += ["--runs", "5", "--campaign-id", "perf", "--candidate", "nodelay", "--staging-target", target]
         subprocess.run(run, cwd=folder, check=False, capture_output=True, timeout=600)
         cells = [json.loads(path.read_text()) for path in folder.glob("campaigns/perf/runs/*/*/cell-summary.json")]
         cells = sorted((cell for cell in cells if cell["outcome"] == "passed"), key=lambda cell: cell["started_at"])
@@ -82,7 +87,51 @@ def orchestration() -> Iterator[Result]:
             if cell["run_index"] > 1  # the first run builds
         ]
         figure = statistics.median(overheads)
-        yield Result("orchestration per cell, local", figure, 100, "ms", f"{len(overheads)} cells")
+        yield Result(f"orchestration per cell, {target}", figure, limit_ms, "ms", f"{len(overheads)} cells")
+
+
+def containers() -> Iterator[Result]:
+    """As orchestration, with each cell in a container of a real engine."""
+    yield from orchestrated("docker", 400)
+
+
+def images() -> Iterator[Result]:
+    """A cache hit against a no-change build by the docker client: the sample service, and a snapshot of 5,000 files."""
+    for files, what in ((0, "the sample"), (5000, "5,000 files")):
+        with sample_workspace() as folder:
+            ratios, detail = hit_ratios(folder, files)
+            yield Result(f"image cache hit / no-change build, {what}", statistics.median(ratios), 0.05, "x", detail)
+
+
+def hit_ratios(folder: Path, files: int) -> tuple[list[float], str]:
+    """Pairs of a hit and a build, in seconds; both find everything as it is."""
+    from pytest_staging import store, wiring
+
+    many = folder / "versions" / "baseline" / "snapshot" / "java" / "many"
+    many.mkdir()
+    for number in range(files):
+        (many / f"{number}.txt").write_text(f"{number}\n" * 300)
+    space = store.Workspace(folder)
+    version = store.load_version(space, "baseline")
+    cache = wiring.make_images(space, "docker")
+    cache.ensure(version, "jvm", folder / "build.log")
+    context = cache.snapshot("baseline")
+    command = ["docker", "build", "--quiet", "--file", str(context / "Dockerfile.jvm"), str(context)]
+    wall_seconds(command, folder)
+    pairs = []
+    for _ in range(9):
+        started = time.perf_counter()
+        assert cache.ensure(version, "jvm", folder / "build.log").hit
+        pairs.append((time.perf_counter() - started, wall_seconds(command, folder)))
+    hit, build = (statistics.median(column) * 1000 for column in zip(*pairs, strict=True))
+    return [ours / theirs for ours, theirs in pairs], f"{hit:.1f} ms, {build:.0f} ms"
+
+
+def fingerprint() -> Iterator[Result]:
+    """A second fingerprint of 5,000 files against the first."""
+    from fingerprints import fingerprints
+
+    yield from fingerprints()
 
 
 def collect() -> Iterator[Result]:
@@ -118,7 +167,7 @@ def write_and_aggregate(runs: int) -> float:
     with sample_workspace() as folder:
         space = store.Workspace(folder)
         request = CampaignRequest(runs=runs, candidates=["nodelay"], campaign_id="perf", seed=1)
-        campaign = plan_campaign(space, request, wiring.make_load_tool)
+        campaign = plan_campaign(space, request, wiring.make_load_tool, wiring.make_target("local"))
         home = create_folder(space, campaign)
         benchmark = load_pinned_benchmark(home, campaign)
         template = CellSummary(
@@ -140,6 +189,9 @@ def write_and_aggregate(runs: int) -> float:
 LIMITS: dict[str, Callable[[], Iterator[Result]]] = {
     "import": ordinary_run,
     "orchestration": orchestration,
+    "containers": containers,
+    "images": images,
+    "fingerprint": fingerprint,
     "collect": collect,
     "journal": journal,
 }

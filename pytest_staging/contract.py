@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from pytest_staging.model.benchmark import Benchmark
 from pytest_staging.model.errors import ContractError, Problem
+from pytest_staging.model.inventory import Inventory
 from pytest_staging.model.names import unsafe_reason
 from pytest_staging.model.version import KIND, ServiceSpec, Status, VersionMetadata
 from pytest_staging.yamltext import Path, YamlText, dotted
@@ -27,7 +28,12 @@ Finding = tuple[Path, str]
 REQUIRED_MODES = ("jvm", "native")
 SCHEMA_VERSION = 1
 PLACEHOLDERS = ("{artifact}", "{host}", "{port}", "{snapshot}")
-SCHEMAS: dict[str, type] = {"benchmark": Benchmark, "service": ServiceSpec, "version": VersionMetadata}
+SCHEMAS: dict[str, type] = {
+    "benchmark": Benchmark,
+    "service": ServiceSpec,
+    "targets": Inventory,
+    "version": VersionMetadata,
+}
 
 
 def parse_benchmark(
@@ -45,6 +51,11 @@ def parse_service(text: str, source: str = "service.yaml") -> ServiceSpec:
 def parse_version(text: str, source: str = "version.yaml", folder: str | None = None) -> VersionMetadata:
     """Raises ContractError; also when `slug` is not the name of the `folder` that the file lies in."""
     return _parse(VersionMetadata, text, source, lambda raw: _version_rules(raw, folder))
+
+
+def parse_inventory(text: str, source: str = "targets.yaml") -> Inventory:
+    """Raises ContractError with every problem of the file."""
+    return _parse(Inventory, text, source, _inventory_rules)
 
 
 def build_schema(name: str) -> dict[str, Any]:
@@ -182,10 +193,60 @@ def _service_rules(raw: Mapping[str, Any]) -> list[Finding]:
             for key in ("health", "metrics")
             if isinstance(mode.get(key), str) and not mode[key].startswith("/")
         ]
+        if mode.get("start") is None and mode.get("image") is None:
+            needed = "is missing; a mode has start (a process), image (a container), or both"
+            findings.append((("modes", str(name), "start"), needed))
+        findings += _image_rules(("modes", str(name), "image"), mode.get("image"))
         findings += _placeholder_rules((("modes", str(name), "start")), mode.get("start"))
         for index, argv in enumerate(mode.get("build") or [] if isinstance(mode.get("build"), list) else []):
             findings += _placeholder_rules((("modes", str(name), "build", index)), argv)
     return findings
+
+
+def _image_rules(path: Path, image: Any) -> list[Finding]:
+    if not isinstance(image, dict):
+        return []
+    findings: list[Finding] = []
+    if isinstance(image.get("dockerfile"), str) and not _stays_inside(image["dockerfile"]):
+        findings.append(((*path, "dockerfile"), "must be a path inside the snapshot"))
+    arguments = image.get("arguments")
+    for name in arguments if isinstance(arguments, dict) else ():
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", str(name)):
+            findings.append(((*path, "arguments", str(name)), "is no name of a build argument"))
+    return findings
+
+
+def _inventory_rules(raw: Mapping[str, Any]) -> list[Finding]:
+    findings: list[Finding] = _schema_version_rule(raw)
+    hosts: dict[Any, Any] = raw["hosts"] if isinstance(raw.get("hosts"), dict) else {}
+    for name, host in hosts.items():
+        where: Path = ("hosts", str(name))
+        if reason := unsafe_reason(str(name)):
+            findings.append((where, f"host name {reason}"))
+        if not isinstance(host, dict):
+            continue
+        folder = host.get("work_directory")
+        if isinstance(folder, str) and not _own_folder(folder):
+            message = "must be an absolute path of a folder of its own, such as /var/tmp/pytest-staging"
+            findings.append(((*where, "work_directory"), message))
+        generator = host.get("generator")
+        if isinstance(generator, str) and generator not in hosts:
+            findings.append(((*where, "generator"), f"{generator!r} is no host of this file"))
+        if generator == name:
+            findings.append(((*where, "generator"), "a host must not load itself: what is measured would be disturbed"))
+        for key in ("address", "user", "service_address"):
+            # An address that begins with a dash would become an option of a program.
+            if isinstance(host.get(key), str) and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.:%@-]*", host[key]):
+                findings.append(((*where, key), f"{host[key]!r} is no {key.replace('_', ' ')}"))
+        if host.get("vm") is not None and host.get("lifecycle") != "multipass":
+            findings.append(((*where, "vm"), "only goes with lifecycle: multipass"))
+    return findings
+
+
+def _own_folder(path: str) -> bool:
+    parts = path.split("/")
+    plain = all(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", part) for part in parts[1:])
+    return path.startswith("/") and plain and len(parts) > 2
 
 
 def _placeholder_rules(path: Path, argv: Any) -> list[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -40,7 +41,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     option("--staging-retry-failed", action="store_true", help="with --staging-resume: run failed cells again")
     option("--staging-fail-on", metavar="VERDICT", help="regression (default), inconclusive, or never")
     option("--staging-smoke", action="store_true", help="about 1 s of load per cell, to check the wiring")
-    option("--staging-target", metavar="TARGET", help="where cells run (default: local)")
+    option("--staging-target", metavar="TARGET", help="where cells run: local (default) or docker")
+    option("--staging-hosts", metavar="NAMES", action="append", default=[], help="hosts of targets.yaml (default: all)")
+    option("--staging-vm", metavar="NAME", help="host of targets.yaml for the fixture staging_vm (default: the first)")
+    option("--staging-keep-failed", action="store_true", help="leave the container of a failed cell to be looked at")
+    option("--force-rebuild-images", action="store_true", help="build every version before the campaign begins")
+    option("--force-rebuild-mode", metavar="MODE", action="append", default=[], help="the same, for one mode")
     option(
         "--staging-junit-cell-properties",
         action="store_true",
@@ -82,3 +88,29 @@ def staging_cell(request: pytest.FixtureRequest) -> Any:
     from pytest_staging.session import find_session
 
     return find_session(request.config).cell_for(request)
+
+
+@pytest.fixture(scope="session")
+def staging_images(request: pytest.FixtureRequest) -> Any:
+    """`staging_images(slug, mode)` is that version's image (`ref`, `id`), built when the cache has none.
+
+    For ordinary tests too; with target="local" it is the folder (`path`) of files that a process is started from.
+    """
+    from pytest_staging.session.asking import find_workspace
+    from pytest_staging.session.images import ImagesForTests
+
+    return ImagesForTests(find_workspace(request.config), request.config.option.staging_target)
+
+
+@pytest.fixture(scope="session")
+def staging_vm(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """A host of targets.yaml over SSH: `run`, `put`, `get`, `sync`, `forward`. Skips where no host is named."""
+    from pytest_staging.session.asking import find_vm
+    from pytest_staging.session.vm import StagingVm
+
+    found = find_vm(request.config)
+    if found is None:
+        pytest.skip("staging_vm needs a host: write targets.yaml, or set E2E_VM_HOST")
+    vm = StagingVm(*found)
+    yield vm
+    vm.close()

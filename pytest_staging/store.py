@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,12 @@ from typing import Any
 import yaml
 
 from pytest_staging import contract, durable
+from pytest_staging.fingerprint import TreeIndex
+from pytest_staging.inventory import inventory_of, with_defaults
 from pytest_staging.model.benchmark import Benchmark
 from pytest_staging.model.campaign import Campaign, Cell, CellSummary
 from pytest_staging.model.errors import WorkspaceError
+from pytest_staging.model.inventory import Inventory
 from pytest_staging.model.names import require_safe
 from pytest_staging.model.version import ServiceSpec, Status, Version, VersionMetadata
 
@@ -80,6 +83,16 @@ def benchmark_inputs(benchmark: Benchmark) -> list[str]:
     return sorted(names | ({benchmark.load.script} if benchmark.load.script else set()))
 
 
+def load_inventory(workspace: Workspace, environment: Mapping[str, str] = os.environ) -> Inventory:
+    """targets.yaml, or the host that E2E_* variables describe. Raises ContractError, UsageProblem or WorkspaceError."""
+    path = workspace.root / "targets.yaml"
+    if not path.exists() and (found := inventory_of(environment)):
+        return found
+    advice = "Write it (staging-manager schema targets shows its shape), or set E2E_VM_HOST."
+    text = read_text(path, "inventory", advice)
+    return with_defaults(contract.parse_inventory(text, workspace.shown(path)), environment)
+
+
 def version_slugs(workspace: Workspace) -> list[str]:
     """Folders below versions/ that hold a version.yaml, sorted. Hidden ones are what a killed create-version left."""
     if not workspace.versions_folder.is_dir():
@@ -114,15 +127,22 @@ def load_service(workspace: Workspace, slug: str) -> ServiceSpec:
     return contract.parse_service(text, workspace.shown(path))
 
 
-def load_version(workspace: Workspace, slug: str) -> Version:
-    """Metadata, service and fingerprint of the snapshot. A link that leaves the snapshot is refused."""
+def load_version(workspace: Workspace, slug: str, indexed: bool = False) -> Version:
+    """Metadata, service and fingerprint of the snapshot. A link that leaves the snapshot is refused.
+
+    `indexed` keeps an index beside the images, for callers that come again and again: unchanged files are not re-read.
+    """
     metadata = load_metadata(workspace, slug)
     service = load_service(workspace, slug)
     snapshot = workspace.snapshot(slug)
     if link := durable.escaping_link(snapshot):
         shown = workspace.shown(snapshot)
         raise WorkspaceError(f"{shown}/{link} is a link that leaves the snapshot. Copy the file in.")
-    return Version(metadata=metadata, service=service, snapshot_fingerprint=durable.fingerprint_tree(snapshot))
+    if indexed:
+        fingerprint = TreeIndex(workspace.version_folder(slug) / "images" / ".snapshot.index").fingerprint(snapshot)
+    else:
+        fingerprint = durable.fingerprint_tree(snapshot)
+    return Version(metadata=metadata, service=service, snapshot_fingerprint=fingerprint)
 
 
 def find_baseline(workspace: Workspace) -> str:

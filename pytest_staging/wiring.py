@@ -11,20 +11,45 @@ from typing import Any, cast
 from pytest_staging import store
 from pytest_staging.campaign.planning import load_pinned_benchmark
 from pytest_staging.campaign.runner import CellRunner
-from pytest_staging.images import ArtifactCache
+from pytest_staging.images.cache import ImageCache
 from pytest_staging.model.campaign import Campaign
 from pytest_staging.model.errors import UsageProblem
-from pytest_staging.model.ports import LoadTool, MetricSource, PhaseListener, Target
+from pytest_staging.model.inventory import HostSpec
+from pytest_staging.model.ports import Builder, LoadTool, MetricSource, PhaseListener, Target
 from pytest_staging.store import Workspace
 
-TARGETS = {"local": "pytest_staging.targets.local:LocalTarget"}
+TARGETS = {
+    "local": "pytest_staging.targets.local:LocalTarget",
+    "docker": "pytest_staging.targets.docker:DockerTarget",
+}
+HOST_TARGETS: tuple[str, ...] = ()
+BUILDERS = {
+    "artifact": "pytest_staging.images.artifact:ArtifactBuilder",
+    "docker": "pytest_staging.images.container:ClassicBuilder",
+    "buildkit": "pytest_staging.images.buildkit:BuildKitBuilder",
+}
 LOAD_TOOLS = {"locust": "pytest_staging.loadtools.locust:LocustTool"}
 METRIC_SOURCES = {"service": "pytest_staging.metrics.prometheus:ServiceMetrics"}
 
 
-def make_target(name: str) -> Target:
-    """Raises UsageProblem naming the known targets."""
-    return cast(Target, _load(TARGETS, "--staging-target", name)())
+Seat = tuple[str, HostSpec]
+"""A host slot of the inventory: its name, and how it is reached."""
+
+
+def needs_hosts(target: str) -> bool:
+    """Whether cells of that target run on hosts of the inventory. Raises UsageProblem for an unknown target."""
+    _require_known(TARGETS, "--staging-target", target)
+    return target in HOST_TARGETS
+
+
+def make_target(name: str, seat: Seat | None = None) -> Target:
+    """Raises UsageProblem naming the known targets. `seat` is needed where the target needs hosts."""
+    make = _load(TARGETS, "--staging-target", name)
+    if name not in HOST_TARGETS:
+        return cast(Target, make())
+    if seat is None:
+        raise UsageProblem(f"--staging-target {name} needs the hosts of targets.yaml, or E2E_VM_HOST.")
+    return cast(Target, make(*seat))
 
 
 def make_load_tool(name: str) -> LoadTool:
@@ -32,33 +57,66 @@ def make_load_tool(name: str) -> LoadTool:
     return cast(LoadTool, _load(LOAD_TOOLS, "load.tool", name)())
 
 
-def make_artifacts(workspace: Workspace, target: Target) -> ArtifactCache:
-    """The cache of what `target` builds."""
-    return ArtifactCache(workspace.versions_folder, target)
+def make_images(workspace: Workspace, target: str) -> ImageCache:
+    """The cache of what the target of that name runs from."""
+    if target not in TARGETS:
+        make_target(target)  # which says what is known
+    if target == "local":
+        return make_image_cache(workspace, "artifact")
+    from pytest_staging.images.buildkit import wants_buildkit
+
+    return make_image_cache(workspace, "buildkit" if wants_buildkit() else "docker")
 
 
-def make_runner(workspace: Workspace, campaign: Campaign, folder: Path, on_phase: PhaseListener) -> CellRunner:
+def make_image_cache(workspace: Workspace, builder: str) -> ImageCache:
+    """The cache of what one builder makes, by the name that stands in the manifest."""
+    from pytest_staging.engine import Engine
+    from pytest_staging.targets.local import LocalTarget
+
+    given: dict[str, Callable[[], dict[str, Any]]] = {
+        "artifact": lambda: {"runner": LocalTarget()},
+        "docker": lambda: {"engine": Engine()},
+        "buildkit": lambda: {"engine": Engine(), "runner": LocalTarget()},
+    }
+    make = _load(BUILDERS, "builder", builder)
+    made = cast(Builder, make(versions_folder=workspace.versions_folder, **given[builder]()))
+    return ImageCache(workspace.versions_folder, made)
+
+
+def make_runner(
+    workspace: Workspace,
+    campaign: Campaign,
+    folder: Path,
+    on_phase: PhaseListener,
+    keep_failed: bool = False,
+    seat: Seat | None = None,
+) -> CellRunner:
     """Everything a cell needs, from the campaign's own pins."""
-    target = make_target(campaign.target)
+    target = make_target(campaign.target, seat)
     benchmark = load_pinned_benchmark(folder, campaign)
     return CellRunner(
         campaign=campaign,
         benchmark=benchmark,
         benchmark_folder=folder / "benchmark",
         campaign_folder=folder,
-        load_version=lambda slug: store.load_version(workspace, slug),
+        load_version=lambda slug: store.load_version(workspace, slug, indexed=True),
         target=target,
         tool=make_load_tool(benchmark.load.tool),
         source=cast(MetricSource, _load(METRIC_SOURCES, "metric source", "service")()),
-        artifacts=make_artifacts(workspace, target),
+        images=make_images(workspace, campaign.target),
         on_phase=on_phase,
+        keep_failed=keep_failed,
     )
 
 
-def _load(table: dict[str, str], what: str, name: str) -> Callable[[], Any]:
+def _load(table: dict[str, str], what: str, name: str) -> Callable[..., Any]:
+    _require_known(table, what, name)
+    module, _, attribute = table[name].partition(":")
+    return cast(Callable[..., Any], getattr(import_module(module), attribute))
+
+
+def _require_known(table: dict[str, str], what: str, name: str) -> None:
     if name not in table:
         near = difflib.get_close_matches(name, table, 1)
         hint = f"Did you mean {near[0]!r}? " if near else ""
         raise UsageProblem(f"{what}: {name!r} is not known. {hint}Known: {', '.join(table)}.")
-    module, _, attribute = table[name].partition(":")
-    return cast(Callable[[], Any], getattr(import_module(module), attribute))

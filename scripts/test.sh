@@ -12,7 +12,7 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 need javac openjdk-17-jdk-headless || need javac default-jdk-headless || true
 need cc gcc libc6-dev || true
-setup_python load,test,dev
+setup_python load,docker,test,dev
 
 cd "$ROOT"
 if [ $# -gt 0 ]; then exec "$VENV/bin/python" -m pytest "$@"; fi

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from pytest_staging import store
 from pytest_staging.campaign.comparing import build_aggregate
 from pytest_staging.campaign.planning import load_pinned_benchmark
 from pytest_staging.campaign.records import Journal
-from pytest_staging.images import ArtifactCache
+from pytest_staging.images.cache import ImageCache
 from pytest_staging.model.campaign import Campaign, CellSummary
 from pytest_staging.model.errors import StagingError, WorkspaceError
+from pytest_staging.model.version import Version
 from pytest_staging.promotion import Evidence
 from pytest_staging.store import Workspace
 
+ImagesOf = Callable[[str], ImageCache]
+"""The cache of what the target of that name runs from."""
 
-def gather_evidence(workspace: Workspace, slug: str, campaign_id: str, cache: ArtifactCache | None = None) -> Evidence:
+
+def gather_evidence(workspace: Workspace, slug: str, campaign_id: str, images_of: ImagesOf | None = None) -> Evidence:
     """Raises WorkspaceError when the campaign is unknown or not about `slug`, PinChanged when its benchmark changed."""
     campaign, aggregate, summaries = load_results(workspace, campaign_id)
     if slug not in campaign.candidate_slugs:
@@ -31,7 +35,7 @@ def gather_evidence(workspace: Workspace, slug: str, campaign_id: str, cache: Ar
         smoke=campaign.smoke,
         cells_missing=aggregate["cells_planned"] - aggregate["cells_passed"],
         cells_planned=aggregate["cells_planned"],
-        changed=tuple(_changed(workspace, campaign, slug, summaries, cache)),
+        changed=tuple(_changed(workspace, campaign, slug, summaries, images_of)),
         superseded_by=_superseding(workspace, campaign, slug),
     )
 
@@ -48,8 +52,9 @@ def load_results(workspace: Workspace, campaign_id: str) -> tuple[Campaign, dict
 
 
 def _changed(
-    workspace: Workspace, campaign: Campaign, slug: str, summaries: list[CellSummary], cache: ArtifactCache | None
+    workspace: Workspace, campaign: Campaign, slug: str, summaries: list[CellSummary], images_of: ImagesOf | None
 ) -> Iterator[str]:
+    cache = images_of(campaign.target) if images_of else None
     for one in (campaign.baseline_slug, slug):
         try:
             version = store.load_version(workspace, one)
@@ -60,15 +65,29 @@ def _changed(
             yield f"the snapshot of {one}"
             continue
         for mode in campaign.platform_modes if cache else ():
-            measured = {cell.artifact.get("fingerprint") for cell in summaries
-                        if cell.passed and (cell.version_slug, cell.platform_mode) == (one, mode)}  # fmt: skip
-            if len(measured) > 1:
-                yield f"the build of {one} in mode {mode} (it changed within the campaign)"
-            elif measured and cache and measured != {cache.fingerprint(version, mode)}:
-                yield f"the build of {one} in mode {mode} (other compilers or commands today)"
+            passed = [cell for cell in summaries if cell.passed
+                      and (cell.version_slug, cell.platform_mode) == (one, mode)]  # fmt: skip
+            if cache and (why := _changed_image(cache, version, mode, passed)):
+                yield f"the build of {one} in mode {mode} ({why})"
     foreign = [cell for cell in summaries if cell.benchmark_sha256 != campaign.benchmark_sha256]
     if foreign:
         yield f"the benchmark of {len(foreign)} cells"
+
+
+def _changed_image(cache: ImageCache, version: Version, mode: str, measured: list[CellSummary]) -> str | None:
+    """Why what was measured is not what would run today, or None."""
+    prints = {cell.artifact.get("fingerprint") for cell in measured}
+    ids = {cell.artifact.get("id") for cell in measured}
+    if len(prints) > 1 or len(ids) > 1:
+        return "it changed within the campaign"
+    if not prints:
+        return None
+    decision, image = cache.look_up(version, mode)
+    if prints != {cache.fingerprint(version, mode)}:
+        return "other compilers, commands or base images today"
+    if image is None or ids != {image.id}:
+        return "it was built anew since" if image else f"what was measured is not there: {decision.reason}"
+    return None
 
 
 def _superseding(workspace: Workspace, campaign: Campaign, slug: str) -> str | None:

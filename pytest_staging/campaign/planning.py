@@ -16,7 +16,7 @@ from pytest_staging.model.benchmark import Benchmark
 from pytest_staging.model.campaign import Campaign, Cell
 from pytest_staging.model.errors import PinChanged, ToolMissing, UsageProblem, WorkspaceError
 from pytest_staging.model.names import require_safe
-from pytest_staging.model.ports import LoadTool
+from pytest_staging.model.ports import LoadTool, Target
 from pytest_staging.model.version import Status, Version
 from pytest_staging.stats import LOOKS
 from pytest_staging.store import Workspace
@@ -37,7 +37,6 @@ class CampaignRequest:
     seed: int | None = None
     order: str = ORDERS[0]
     smoke: bool = False
-    target: str = "local"
     required_modes: Collection[str] = field(default=contract.REQUIRED_MODES)
 
 
@@ -62,13 +61,16 @@ def parse_seed(text: str) -> int:
         raise UsageProblem(f"--staging-seed {text}: needs a whole number, for example --staging-seed 7.") from error
 
 
-def plan_campaign(workspace: Workspace, request: CampaignRequest, tool_for: Callable[[str], LoadTool]) -> Campaign:
+def plan_campaign(
+    workspace: Workspace, request: CampaignRequest, tool_for: Callable[[str], LoadTool], target: Target
+) -> Campaign:
     """Checks everything that can be checked before anything runs. Raises UsageProblem of some kind; writes nothing."""
     path = request.benchmark_path or workspace.benchmark_path
     benchmark = store.load_benchmark(path, workspace.shown(path), request.required_modes)
     slugs = _choose_slugs(workspace, request)
     versions = [store.load_version(workspace, slug) for slug in slugs]
-    _check_coverage(benchmark, versions)
+    _check_coverage(benchmark, versions, target)
+    target.require_ready()
     tool = tool_for(benchmark.load.tool)
     now = datetime.now(timezone.utc)
     seed = random.SystemRandom().randrange(1, 1_000_000) if request.seed is None else request.seed
@@ -94,7 +96,7 @@ def plan_campaign(workspace: Workspace, request: CampaignRequest, tool_for: Call
         seed=seed,
         order=request.order,
         smoke=request.smoke,
-        target=request.target,
+        target=target.name,
         benchmark_path=workspace.shown(path),
         benchmark_sha256=durable.hash_file(path),
         benchmark_files=pin_files(path.parent, store.benchmark_inputs(benchmark)),
@@ -174,14 +176,16 @@ def _check_ids(cells: Sequence[Cell]) -> None:
             )
 
 
-def _check_coverage(benchmark: Benchmark, versions: Sequence[Version]) -> None:
-    """Every version must have every mode and every function of the benchmark."""
+def _check_coverage(benchmark: Benchmark, versions: Sequence[Version], target: Target) -> None:
+    """Every version must have every mode and every function of the benchmark, and every mode what the target needs."""
     for version in versions:
         where = f"versions/{version.slug}/snapshot/service.yaml"
         for mode in benchmark.platform_modes:
             if mode not in version.service.modes:
                 known = ", ".join(version.service.modes)
                 raise WorkspaceError(f"{where}: mode {mode!r} of the benchmark is missing; it has {known}.")
+            if reason := target.unfit_reason(version.service.modes[mode]):
+                raise WorkspaceError(f"{where}: mode {mode!r} {reason}, which the target {target.name} needs.")
         for function in benchmark.selected_functions:
             if function not in version.service.functions:
                 known = ", ".join(version.service.functions)

@@ -15,7 +15,7 @@ from pytest_staging.model.errors import WorkspaceError
 
 
 class Journal:
-    """Cells' summaries on disk and in memory. The first finished result of a cell stands."""
+    """Cells' summaries on disk and in memory. A finished result stands until a later attempt at its cell has one."""
 
     def __init__(self, folder: Path, campaign: Campaign, retry_failed: bool = False) -> None:
         self.folder = folder
@@ -30,7 +30,8 @@ class Journal:
     def record(self, summary: CellSummary) -> Path | None:
         """Writes the summary; None when the cell has its result already (a crashed worker may report twice)."""
         cell_id = summary.cell.cell_id
-        if cell_id in self.summaries:
+        known = self.summaries.get(cell_id)
+        if known is not None and summary.attempt <= known.attempt:
             return None
         path = store.save_summary(self.folder, summary)
         self.summaries[cell_id] = summary
@@ -99,6 +100,21 @@ def sweep(folder: Path) -> None:
     """Removes temporary files that a killed writer left behind."""
     for path in [*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp"), *folder.glob("runs/*/*/.*.tmp")]:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def keep_lost_attempt(folder: Path, summary: CellSummary) -> None:
+    """What a host that went away left of an attempt is kept with the attempts; the cell is still to be measured."""
+    store.save_summary(folder, summary)
+    prepare_attempt(folder, summary.cell)
+
+
+def read_host(folder: Path, cell: Cell) -> str | None:
+    """Name of the host that a passed cell was measured on; None when it has no result."""
+    path = folder / cell.folder / "cell-summary.json"
+    if not path.is_file():
+        return None
+    summary = store.parse_summary(store.read_json(path, "cell summary"), str(path))
+    return str(summary.host.get("name")) if summary.passed else None
 
 
 def count_attempts(folder: Path, cell: Cell) -> int:

@@ -13,11 +13,12 @@ from typing import Any
 from pytest_staging import durable
 from pytest_staging.campaign.results import compute_metrics
 from pytest_staging.campaign.service import LaunchedService, launch
-from pytest_staging.images import Artifact, ArtifactCache
+from pytest_staging.images.cache import BuiltImage, ImageCache
 from pytest_staging.model.benchmark import Benchmark
 from pytest_staging.model.campaign import Campaign, Cell, CellSummary
-from pytest_staging.model.errors import CellFailure, LoadFailed, StagingError
+from pytest_staging.model.errors import HOST_GONE, CellFailure, LoadFailed, StagingError
 from pytest_staging.model.ports import (
+    Deployment,
     LoadCommand,
     LoadRequest,
     LoadResult,
@@ -44,19 +45,23 @@ class CellRunner:
     target: Target
     tool: LoadTool
     source: MetricSource
-    artifacts: ArtifactCache
+    images: ImageCache
     on_phase: PhaseListener
+    keep_failed: bool = False
 
     def run(self, cell: Cell, attempt: int, waited_s: float = 0.0) -> CellSummary:
         """Never raises for what goes wrong with the cell: the summary says it. Interrupts pass, after the clean-up."""
         folder = self.campaign_folder / cell.folder
         watch = _PhaseWatch(cell.cell_id, self.on_phase, {"lease": waited_s})
         started_at = _now()
-        facts: dict[str, Any] = {"host": dict(self.target.facts()), "load_tool": dict(self.campaign.load_tool)}
+        facts: dict[str, Any] = {"host": {}, "load_tool": dict(self.campaign.load_tool)}
         try:
+            facts["host"] |= self.target.facts()
             with durable.storing(folder):
                 folder.mkdir(parents=True, exist_ok=True)
             outcome = {"outcome": "passed", **self._measure(cell, folder, watch, facts)}
+        except HOST_GONE as error:
+            outcome = {"outcome": "failed", "reason": str(error), "host_lost": True}
         except CellFailure as failure:
             tail = failure.log_tail or durable.read_tail(folder / "service.log")
             outcome = {"outcome": "failed", "reason": failure.reason, "log_tail": tail}
@@ -81,28 +86,21 @@ class CellRunner:
 
     def _measure(self, cell: Cell, folder: Path, watch: _PhaseWatch, facts: dict[str, Any]) -> dict[str, Any]:
         with watch("build"):
-            version, artifact = self._artifact(cell, folder)
-            facts["artifact"] = {"fingerprint": artifact.fingerprint, "path": artifact.path.name}
+            version, built = self._built(cell, folder)
+            facts["artifact"] = {"fingerprint": built.fingerprint, "ref": built.image.ref, "id": built.image.id}
         with ExitStack() as stack:
             with watch("start"):
-                service = launch(
-                    self.target,
-                    version.service.modes[cell.platform_mode],
-                    artifact.path,
-                    self._snapshot(cell),
-                    folder,
-                    self._environment(cell, artifact),
-                )
-                # Runs after _stop, and does something only when that was interrupted: no grace is left then.
-                stack.callback(service.process.stop, 0.0)
-                stack.callback(_stop, service, watch, facts)
+                service = launch(self.target, self._deployment(cell, version, built, folder))
+                # Runs after _stopping, and does something only when that was interrupted: no grace is left then.
+                stack.callback(service.service.stop, 0.0)
+                stack.enter_context(_stopping(service, watch, facts, self.keep_failed))
             request = self._load_request(service, folder)
             load = self.tool.build_command(request)
             with watch("warm_up"):
                 generator = self.target.start(load.command)
                 stack.callback(generator.stop, 0.0)
                 warm_at_s = _await_ready(load, generator, service, folder) + request.load.warm_up_s
-                sampling = self.source.observe(service.base_url, service.mode, service.process, folder / "samples.json")
+                sampling = self.source.observe(service.base_url, service.mode, service.service, folder / "samples.json")
                 stack.callback(sampling.close)
                 _await_instant(warm_at_s, generator, service, folder)
             with watch("load"):
@@ -118,25 +116,29 @@ class CellRunner:
         metrics = {**compute_metrics(result, request.load.duration_s), **reading.metrics}
         return {"metrics": metrics, "missing": dict(reading.missing), "inapplicable": reading.inapplicable}
 
-    def _artifact(self, cell: Cell, folder: Path) -> tuple[Version, Artifact]:
+    def _built(self, cell: Cell, folder: Path) -> tuple[Version, BuiltImage]:
         version = self.load_version(cell.version_slug)
         pinned = self.campaign.versions[cell.version_slug]
         if version.snapshot_fingerprint != pinned:
             raise CellFailure(f"the snapshot of {cell.version_slug} changed after the campaign began; start a new one")
-        return version, self.artifacts.ensure(version, cell.platform_mode, folder / "build.log")
+        return version, self.images.ensure(version, cell.platform_mode, folder / "build.log")
 
-    def _environment(self, cell: Cell, artifact: Artifact) -> dict[str, str]:
-        return {
-            "STAGING_CAMPAIGN": self.campaign.campaign_id,
-            "STAGING_CELL": cell.cell_id,
-            "STAGING_VERSION": cell.version_slug,
-            "STAGING_MODE": cell.platform_mode,
-            "STAGING_VERSION_ROOT": str(self._snapshot(cell)),
-            "STAGING_ARTIFACT": str(artifact.path),
-        }
-
-    def _snapshot(self, cell: Cell) -> Path:
-        return self.artifacts.versions_folder / cell.version_slug / "snapshot"
+    def _deployment(self, cell: Cell, version: Version, built: BuiltImage, folder: Path) -> Deployment:
+        return Deployment(
+            campaign_id=self.campaign.campaign_id,
+            cell_id=cell.cell_id,
+            image=built.image,
+            mode=version.service.modes[cell.platform_mode],
+            snapshot=self.images.snapshot(cell.version_slug),
+            log=folder / "service.log",
+            environment={
+                "STAGING_CAMPAIGN": self.campaign.campaign_id,
+                "STAGING_CELL": cell.cell_id,
+                "STAGING_VERSION": cell.version_slug,
+                "STAGING_MODE": cell.platform_mode,
+            },
+            limits=self.benchmark.containers,
+        )
 
     def _load_request(self, service: LaunchedService, folder: Path) -> LoadRequest:
         load = self.benchmark.load
@@ -165,9 +167,18 @@ class _PhaseWatch:
             self.seconds[phase] = self.seconds.get(phase, 0.0) + time.monotonic() - started
 
 
-def _stop(service: LaunchedService, watch: _PhaseWatch, facts: dict[str, Any]) -> None:
-    with watch("stop"):
-        facts["host"]["service_stop"] = service.process.stop(service.mode.stop_timeout_s)
+@contextmanager
+def _stopping(service: LaunchedService, watch: _PhaseWatch, facts: dict[str, Any], keep_failed: bool) -> Iterator[None]:
+    failed = False
+    try:
+        yield
+    except Exception:  # not an interrupt: who stops a campaign does not ask for its remains
+        failed = True
+        raise
+    finally:
+        with watch("stop"):
+            how = service.service.stop(service.mode.stop_timeout_s, keep=failed and keep_failed)
+            facts["host"]["service_stop"] = how
 
 
 def _await_ready(load: LoadCommand, generator: Process, service: LaunchedService, folder: Path) -> float:
@@ -193,8 +204,8 @@ def _await_instant(instant_s: float, generator: Process, service: LaunchedServic
 def _await_end(load: LoadCommand, generator: Process, service: LaunchedService, folder: Path) -> None:
     deadline = time.monotonic() + load.deadline_s
     while (status := generator.poll()) is None:
-        if (code := service.process.poll()) is not None:
-            raise service.died(code)
+        if service.service.poll() is not None:
+            raise service.died()
         if time.monotonic() > deadline:
             raise LoadFailed("the load tool did not end after its load", durable.read_tail(load.command.log))
         time.sleep(POLL_S)
@@ -203,8 +214,8 @@ def _await_end(load: LoadCommand, generator: Process, service: LaunchedService, 
 
 
 def _require_alive(generator: Process, service: LaunchedService, folder: Path) -> None:
-    if (code := service.process.poll()) is not None:
-        raise service.died(code)
+    if service.service.poll() is not None:
+        raise service.died()
     if (status := generator.poll()) is not None:
         raise LoadFailed(f"the load tool ended early with status {status}", durable.read_tail(folder / "load.log"))
 

@@ -16,8 +16,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from pytest_staging import contract, durable, lineage, promotion, store
-from pytest_staging.campaign.evidence import gather_evidence
-from pytest_staging.images import ArtifactCache
+from pytest_staging.campaign.evidence import ImagesOf, gather_evidence
 from pytest_staging.model.errors import ContractError, StorageError, WorkspaceError
 from pytest_staging.model.version import Status, VersionMetadata
 from pytest_staging.promotion import Evidence, Override
@@ -74,18 +73,18 @@ def nominate(workspace: Workspace, slug: str, dry_run: bool = False) -> list[Cha
 
 def reject(
     workspace: Workspace, slug: str, campaign_id: str | None, why: str | None, dry_run: bool = False,
-    cache: ArtifactCache | None = None,
+    images_of: ImagesOf | None = None,
 ) -> list[Change]:  # fmt: skip
     """staging or candidate -> rejected."""
     with settled(workspace):
         before = store.load_metadata(workspace, slug)
-        evidence = gather_evidence(workspace, slug, campaign_id, cache) if campaign_id else None
+        evidence = gather_evidence(workspace, slug, campaign_id, images_of) if campaign_id else None
         after = promotion.plan_rejection(before, _now(), evidence, why)
         return _commit(workspace, [Change(before, after)], dry_run)
 
 
 def promote(
-    workspace: Workspace, slug: str, campaign_id: str, cache: ArtifactCache, override: Override | None = None,
+    workspace: Workspace, slug: str, campaign_id: str, images_of: ImagesOf, override: Override | None = None,
     dry_run: bool = False,
 ) -> tuple[list[Change], Evidence]:  # fmt: skip
     """candidate -> baseline, and the old baseline -> archived-baseline, together. Raises PromotionRefused."""
@@ -93,7 +92,7 @@ def promote(
         candidate = store.load_metadata(workspace, slug)
         baseline = store.load_metadata(workspace, store.find_baseline(workspace))
         promotion.check_transition(candidate, Status.BASELINE)
-        evidence = gather_evidence(workspace, slug, campaign_id, cache)
+        evidence = gather_evidence(workspace, slug, campaign_id, images_of)
         promoted, archived = promotion.plan_promotion(candidate, baseline, evidence, _now(), override)
         changes = [Change(baseline, archived), Change(candidate, promoted)]
         return _commit(workspace, changes, dry_run), evidence

@@ -15,6 +15,17 @@ def add_command(
     commands: Any, name: str, text: str, example: str, run: Callable[[argparse.Namespace], int]
 ) -> argparse.ArgumentParser:
     """A subcommand whose --help ends with `example`."""
+    parser = _add_parser(commands, name, text, example)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def add_group(commands: Any, name: str, text: str, example: str) -> Any:
+    """A command that has commands of its own, to be added to what this returns."""
+    return _add_parser(commands, name, text, example).add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+
+def _add_parser(commands: Any, name: str, text: str, example: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
         name,
         help=text,
@@ -23,7 +34,6 @@ def add_command(
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.set_defaults(run=run)
     return parser
 
 

@@ -1,17 +1,25 @@
-"""`build-images`: builds what versions are run from, ahead of a campaign."""
+"""Commands about what versions are run from: build-images, `images list` and `images prune`."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_staging.cli.command import add_command, workspace_of
+from pytest_staging.cli.command import add_command, add_group, workspace_of
 
 if TYPE_CHECKING:
-    from pytest_staging.images import ArtifactCache
+    from pytest_staging.images.cache import BuiltImage, ImageCache
+    from pytest_staging.images.manifest import Entry
     from pytest_staging.model.version import Version
+    from pytest_staging.store import Workspace
+
+GONE = ("rejected", "archived-baseline")
+COLUMNS = ("version", "mode", "cache", "reason", "seconds", "size", "id")
 
 
 def add_commands(commands: Any) -> None:
@@ -24,64 +32,211 @@ def add_commands(commands: Any) -> None:
     )
     parser.add_argument("--slug", action="append", default=[], help="version to build (default: all but archived)")
     parser.add_argument("--mode", action="append", default=[], help="mode to build (default: every mode)")
+    parser.add_argument("--target", default="local", help="where it is to run: local (default) or docker")
     parser.add_argument("--force-rebuild-images", action="store_true", help="build even where the cache matches")
     parser.add_argument(
         "--force-rebuild-mode", action="append", default=[], metavar="MODE", help="the same, for one mode"
     )
+    parser.add_argument("--jobs", type=_jobs, default=1, metavar="N", help="builds at a time (default: 1)")
+    parser.add_argument(
+        "--live", action=argparse.BooleanOptionalAction, help="show the builds' output (default: on a terminal)"
+    )
+    parser.add_argument("--json", action="store_true", help="the table as JSON")
     parser.add_argument("--dry-run", action="store_true", help="print the exact build commands and build nothing")
+
+    inner = add_group(
+        commands, "images", "list or remove what was built", "staging-manager images list --slug baseline"
+    )
+    listing = add_command(
+        inner, "list", "list what was built, from the manifests", "staging-manager images list", run_list
+    )
+    listing.add_argument("--slug", action="append", default=[], help="version to list (default: every version)")
+    pruning = add_command(
+        inner,
+        "prune",
+        "remove what archived and rejected versions were built into",
+        "staging-manager images prune --dry-run",
+        run_prune,
+    )
+    pruning.add_argument("--slug", action="append", default=[], help="only this version")
+    pruning.add_argument("--dry-run", action="store_true", help="say what would be removed and remove nothing")
 
 
 def build(options: argparse.Namespace) -> int:
-    from tabulate import tabulate
-
     from pytest_staging import store, wiring
+    from pytest_staging.cli.jobs import build_in_parallel
     from pytest_staging.model.errors import WorkspaceError
 
     workspace = workspace_of(options)
-    cache = wiring.make_artifacts(workspace, wiring.make_target("local"))
+    cache = wiring.make_images(workspace, options.target)
+    target = wiring.make_target(options.target)
     versions = [store.load_version(workspace, slug) for slug in options.slug or _living(workspace)]
     if not versions:
         raise WorkspaceError(f"no version to build in {workspace.versions_folder}. Make one with create-version.")
-    pairs = [(version, mode) for version in versions for mode in _modes(version, options.mode)]
-    forced = set(options.force_rebuild_mode)
-    _require_modes([*options.mode, *forced], versions)
+    _require_modes([*options.mode, *options.force_rebuild_mode], versions)
+    pairs = [
+        (version, mode)
+        for version in versions
+        for mode, spec in version.service.modes.items()
+        if mode in (options.mode or [mode]) and (mode in options.mode or not target.unfit_reason(spec))
+    ]
+    if not pairs:
+        raise WorkspaceError(f"nothing to build: no mode of these versions can run on the target {options.target}.")
+    if options.dry_run:
+        for version, mode in pairs:
+            _print_plan(cache, version, mode, _forced(options, mode))
+        return 0
+    if options.jobs > 1:
+        rows, failures = build_in_parallel(options, [(version.slug, mode) for version, mode in pairs])
+    else:
+        rows, failures = [_row(cache, version, mode, options) for version, mode in pairs], {}
+    _print_rows(rows, options.json)
+    for failure in failures:
+        print(failure, file=sys.stderr)
+    return min(failures.values(), default=0)
+
+
+def run_list(options: argparse.Namespace) -> int:
+    from tabulate import tabulate
+
+    from pytest_staging import store, wiring
+
+    workspace = workspace_of(options)
+    cache = wiring.make_image_cache(workspace, "artifact")
     rows = []
-    for version, mode in pairs:
-        force = options.force_rebuild_images or mode in forced
-        rows.append(_dry_row(cache, version, mode, force) if options.dry_run else _row(cache, version, mode, force))
-    if not options.dry_run:
-        print(tabulate(rows, ["version", "mode", "cache", "reason", "seconds", "artifact"], tablefmt="github"))
+    for one in store.load_all_metadata(workspace):
+        for entry in cache.read_manifest(one.slug).entries if one.slug in (options.slug or [one.slug]) else ():
+            size = _size(entry.size_bytes)
+            rows.append([one.slug, one.status.value, entry.mode, entry.builder, entry.built_at, size, entry.image_ref])
+    print(tabulate(rows, ["version", "status", "mode", "builder", "built at", "size", "name"], tablefmt="github"))
     return 0
 
 
-def _row(cache: ArtifactCache, version: Version, mode: str, force: bool) -> list[str]:
-    log = cache.versions_folder / version.slug / "images" / f"{mode}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    log.unlink(missing_ok=True)
-    made = cache.ensure(version, mode, log, force)
-    return [version.slug, mode, "hit" if made.hit else "miss", made.reason, f"{made.seconds:.1f}", made.path.name]
+def run_prune(options: argparse.Namespace) -> int:
+    from pytest_staging import store, wiring
+    from pytest_staging.model.errors import UsageProblem
+
+    workspace = workspace_of(options)
+    for slug in options.slug:
+        if store.load_metadata(workspace, slug).status.value not in GONE:
+            raise UsageProblem(f"{slug} is neither archived nor rejected; its images are still needed.")
+    read_manifest = wiring.make_image_cache(workspace, "artifact").read_manifest
+    needed = {
+        name: slug for slug in _living(workspace) for entry in read_manifest(slug).entries for name in _names_of(entry)
+    }
+    removed = 0
+    for slug in dict.fromkeys(options.slug or _gone(workspace)):
+        by_builder: dict[str, set[str]] = {}
+        for entry in read_manifest(slug).entries:
+            if shared := next((name for name in _names_of(entry) if name in needed), None):
+                print(f"keeping {entry.image_ref} ({slug}, {entry.mode}): {needed[shared]} needs it")
+                continue
+            by_builder.setdefault(entry.builder, set()).add(entry.image_ref)
+            words = "would remove" if options.dry_run else "removing"
+            print(f"{words} {entry.image_ref} ({slug}, {entry.mode}, {_size(entry.size_bytes)})", flush=True)
+            removed += 1
+        for builder, refs in by_builder.items() if not options.dry_run else ():
+            wiring.make_image_cache(workspace, builder).forget(slug, refs)
+    if not removed:
+        print("nothing to remove: no archived or rejected version has images that no other needs")
+    return 0
 
 
-def _dry_row(cache: ArtifactCache, version: Version, mode: str, force: bool) -> list[str]:
-    found = None if force else cache.look_up(version, mode)
-    print(f"# {version.slug} {mode}: {'hit, nothing to build' if found else 'miss, would run'}")
-    if not found:
-        folder = Path("versions") / version.slug / "images" / f"{mode}-{cache.fingerprint(version, mode)[:16]}"
-        for argv in cache.build_commands(version, mode, str(folder)):
-            print(shlex.join(argv))
-    return []
+def _names_of(entry: Entry) -> tuple[str, ...]:
+    """By which somebody else may have the same image. Equal files lie in a folder of each version's own."""
+    return (entry.image_ref,) if entry.builder == "artifact" else (entry.image_ref, entry.image_id)
 
 
-def _living(workspace: Any) -> list[str]:
+def _row(cache: ImageCache, version: Version, mode: str, options: argparse.Namespace) -> dict[str, Any]:
+    from pytest_staging.model.errors import BuildFailed
+
+    log = cache.folder(version.slug) / f"{mode}.log"
+    live = sys.stderr.isatty() if options.live is None else options.live
+    try:
+        built = cache.ensure(version, mode, log, _forced(options, mode), _echo if live else None)
+    except BuildFailed as failure:
+        if live or not failure.log_tail:
+            raise
+        raise BuildFailed(f"{failure.reason}\n{failure.log_tail}") from failure
+    return _described(version.slug, mode, built)
+
+
+def _described(slug: str, mode: str, built: BuiltImage) -> dict[str, Any]:
+    image = built.image
+    return {
+        "version": slug,
+        "mode": mode,
+        "cache": "hit" if built.hit else "miss",
+        "reason": built.reason,
+        "seconds": round(built.seconds, 3),
+        "size": image.size_bytes,
+        "id": image.id,
+        "name": image.ref,
+    }
+
+
+def _echo(data: bytes) -> None:
+    sys.stderr.buffer.write(data)
+    sys.stderr.buffer.flush()
+
+
+def _print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
+    from tabulate import tabulate
+
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    shown = [
+        {**row, "seconds": f"{row['seconds']:.1f}", "size": _size(row["size"]), "id": row["id"][:19]} for row in rows
+    ]
+    print(
+        tabulate(
+            [[row[column] for column in COLUMNS] for row in shown], COLUMNS, tablefmt="github", disable_numparse=True
+        )
+    )
+
+
+def _print_plan(cache: ImageCache, version: Version, mode: str, force: bool) -> None:
+    decision, _ = cache.look_up(version, mode)
+    hit = decision.hit and not force
+    reason = "forced" if force else decision.reason
+    print(f"# {version.slug} {mode}: {f'hit ({reason}), nothing to build' if hit else f'miss ({reason}), would run'}")
+    if not hit:
+        snapshot, here = cache.snapshot(version.slug), Path.cwd()
+        where = shlex.quote(str(snapshot.relative_to(here) if snapshot.is_relative_to(here) else snapshot))
+        for argv in cache.builder.commands(replace(cache.plan(version, mode), fresh=force)):
+            print(f"(cd {where} && {shlex.join(argv)})")
+
+
+def _forced(options: argparse.Namespace, mode: str) -> bool:
+    return bool(options.force_rebuild_images or mode in options.force_rebuild_mode)
+
+
+def _gone(workspace: Workspace) -> list[str]:
     from pytest_staging import store
-    from pytest_staging.model.version import Status
 
-    gone = (Status.REJECTED, Status.ARCHIVED_BASELINE)
-    return [one.slug for one in store.load_all_metadata(workspace) if one.status not in gone]
+    return [one.slug for one in store.load_all_metadata(workspace) if one.status.value in GONE]
 
 
-def _modes(version: Version, wanted: list[str]) -> list[str]:
-    return [mode for mode in version.service.modes if not wanted or mode in wanted]
+def _living(workspace: Workspace) -> list[str]:
+    from pytest_staging import store
+
+    return [one.slug for one in store.load_all_metadata(workspace) if one.status.value not in GONE]
+
+
+def _size(size_bytes: int) -> str:
+    size = float(size_bytes)
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} GB"
+
+
+def _jobs(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of jobs; write for example 2")
+    return int(text)
 
 
 def _require_modes(names: list[str], versions: list[Version]) -> None:

@@ -70,9 +70,13 @@ def run_promote(options: argparse.Namespace) -> int:
         raise UsageProblem("--override and --why TEXT go together.")
     workspace = workspace_of(options)
     override = Override(options.why.strip()) if options.override else None
-    cache = wiring.make_artifacts(workspace, wiring.make_target("local"))
     changes, evidence = transitions.promote(
-        workspace, options.candidate, options.campaign_id, cache, override, options.dry_run
+        workspace,
+        options.candidate,
+        options.campaign_id,
+        lambda target: wiring.make_images(workspace, target),
+        override,
+        options.dry_run,
     )
     print(f"campaign {evidence.campaign_id}: {evidence.verdict} ({evidence.reason})")
     return _print(changes, options.dry_run, "staging-manager rollback (if it does not hold)")

@@ -17,7 +17,7 @@ def add_commands(commands: Any) -> None:
         "staging-manager schema benchmark > .vscode/benchmark.schema.json",
         print_schema,
     )
-    parser.add_argument("kind", choices=["benchmark", "service", "version"], help="which file")
+    parser.add_argument("kind", choices=["benchmark", "service", "targets", "version"], help="which file")
 
 
 def print_schema(options: argparse.Namespace) -> int:

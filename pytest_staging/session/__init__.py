@@ -12,8 +12,16 @@ from pytest_staging.campaign.planning import load_pinned_benchmark, plan_campaig
 from pytest_staging.campaign.resuming import resume_campaign
 from pytest_staging.campaign.runner import smoke_benchmark
 from pytest_staging.campaign.transitions import settled
+from pytest_staging.contract import parse_inventory
 from pytest_staging.model.benchmark import Benchmark
-from pytest_staging.session.asking import DEFAULT_TARGET, find_workspace, read_asked, read_orders, read_request
+from pytest_staging.session.asking import (
+    DEFAULT_TARGET,
+    find_workspace,
+    read_asked,
+    read_orders,
+    read_request,
+    read_seats,
+)
 from pytest_staging.session.cells import SESSION_PLUGIN, CellSession, find_session
 from pytest_staging.session.controller import Controller
 from pytest_staging.session.exits import exiting
@@ -36,26 +44,28 @@ def begin(config: pytest.Config) -> None:
         data = json.loads(shipped)
         campaign = store.parse_campaign(data["campaign"], "the controller's campaign")
         _default_arguments(config, workspace.root / campaign.benchmark_path)
-        config.pluginmanager.register(CellSession(config, workspace, campaign, data["finished"]), SESSION_PLUGIN)
+        seats = parse_inventory(json.dumps({"hosts": data["seats"]})).hosts if data["seats"] else {}
+        session = CellSession(config, workspace, campaign, data["finished"], seats)
+        config.pluginmanager.register(session, SESSION_PLUGIN)
 
 
 def count_hosts(config: pytest.Config) -> int:
     """How many cells may be measured at once: one on each host."""
     with exiting():
-        wiring.make_target(config.option.staging_target or DEFAULT_TARGET)
-    return 1
+        return len(read_seats(config, find_workspace(config))) or 1
 
 
 def _make_controller(config: pytest.Config, workspace: Workspace) -> Controller:
     orders = read_orders(config)
     if orders.resumed:
         campaign = resume_campaign(workspace, config.option.staging_resume, read_asked(config), wiring.make_load_tool)
+        wiring.make_target(campaign.target).require_ready()
         benchmark = load_pinned_benchmark(workspace.campaign_folder(campaign.campaign_id), campaign)
     else:
-        wiring.make_target(config.option.staging_target or DEFAULT_TARGET)
-        campaign = plan_campaign(workspace, read_request(config), wiring.make_load_tool)
+        target = wiring.make_target(config.option.staging_target or DEFAULT_TARGET)
+        campaign = plan_campaign(workspace, read_request(config), wiring.make_load_tool, target)
         benchmark = _load_current(workspace.root / campaign.benchmark_path, campaign.smoke)
-    return Controller(config, workspace, campaign, benchmark, orders)
+    return Controller(config, workspace, campaign, benchmark, orders, read_seats(config, workspace))
 
 
 def _load_current(path: Path, smoke: bool) -> Benchmark:

@@ -6,8 +6,8 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,32 +15,35 @@ from typing import Any
 import pytest
 
 from pytest_staging import wiring
-from pytest_staging.campaign.records import prepare_attempt, read_look
+from pytest_staging.campaign.pool import HostPool
+from pytest_staging.campaign.records import keep_lost_attempt, prepare_attempt, read_host, read_look
 from pytest_staging.campaign.runner import CellRunner
 from pytest_staging.model.campaign import Campaign, Cell, CellSummary
 from pytest_staging.model.errors import StagingError, UsageProblem
+from pytest_staging.model.inventory import HostSpec
+from pytest_staging.session.items import FIXTURE, SUMMARIES, CampaignFile, CellFailed, CellItem, StagingCell, cell_of
 from pytest_staging.session.progress import PHASE_FILE, write_phase
 from pytest_staging.store import Workspace
 
-ITEM_NAME = "campaign"
-FIXTURE = "staging_cell"
 SESSION_PLUGIN = "staging-session"
 LEASE_TIMEOUT_S = 3600
+HERE = ""  # the one place of targets without an inventory
 LOOK_TIMEOUT_S = 3600
 LOOK_POLL_S = 0.02
 Finished = Sequence[Any]
 """Outcome, reason and attempt of a cell that an earlier session finished."""
 
 
-class CellFailed(Exception):
-    """A cell's test fails with this; shown as the reason and the log's tail, without a traceback."""
-
-
 class CellSession:
     """Collects and runs cells: in the only process, or in an xdist worker."""
 
     def __init__(
-        self, config: pytest.Config, workspace: Workspace, campaign: Campaign, finished: Mapping[str, Finished]
+        self,
+        config: pytest.Config,
+        workspace: Workspace,
+        campaign: Campaign,
+        finished: Mapping[str, Finished],
+        seats: Mapping[str, HostSpec],
     ) -> None:
         self.config = config
         self.campaign = campaign
@@ -49,9 +52,10 @@ class CellSession:
         self.folder = workspace.campaign_folder(campaign.campaign_id)
         self._workspace = workspace
         self._benchmark_path = workspace.root / campaign.benchmark_path
+        self._pool = self._make_pool(dict(seats), read_worker_number(config))
         self._runner: CellRunner | None = None
-        self._lease = ExitStack()
         self._leased_block: str | None = None
+        self._measured_on: dict[str, str] = {}
         self._has_workers = False
         self._lease_timeout_s = _read_lease_timeout(config)
 
@@ -102,10 +106,10 @@ class CellSession:
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
-        summary = item.stash.get(SUMMARY, None)
-        if call.when == "call" and summary is not None:
+        summaries = item.stash.get(SUMMARIES, None)
+        if call.when == "call" and summaries:
             # Extra attributes of a report travel from xdist's workers to the controller.
-            vars(report)["staging_cell"] = json.dumps(asdict(summary))
+            vars(report)["staging_cells"] = json.dumps([asdict(one) for one in summaries])
         return report
 
     def pytest_sessionfinish(self) -> None:
@@ -119,7 +123,7 @@ class CellSession:
 
     def pytest_unconfigure(self) -> None:
         """On the controller, after its workers: one that was killed left its service, and no next cell ends it."""
-        if self._has_workers:
+        if self._has_workers and self._pool.seats == [HERE]:
             target = wiring.make_target(self.campaign.target)
             # Getting the lease ends leftovers. If another campaign has it, that one has done so.
             with suppress(StagingError), target.lease(f"campaign {self.campaign.campaign_id}", 0.0):
@@ -129,25 +133,51 @@ class CellSession:
         """What the fixture `staging_cell` gives."""
         if not isinstance(getattr(request, "param", None), Cell):
             raise pytest.UsageError(f"{FIXTURE} cannot be requested dynamically; name it in the test's arguments")
-        return StagingCell(self, request.node, request.param)
+        return StagingCell(self.run_cell, request.node, request.param)
 
     def run_cell(self, item: pytest.Item, cell: Cell) -> CellSummary:
         """Measures `cell` on the leased host. The summary travels in the item's report. Skips what need not run."""
         self._skip_finished(cell)
         self._skip_concluded(cell)
-        runner = self._runner = self._runner or wiring.make_runner(
-            self._workspace, self.campaign, self.folder, lambda cell_id, phase: write_phase(self.folder, cell_id, phase)
-        )
-        started = time.monotonic()
-        self._hold(runner, cell)
-        waited_s = time.monotonic() - started
-        # Only under the lease: a worker of a killed session may still be writing there.
-        summary = runner.run(cell, prepare_attempt(self.folder, cell), waited_s)
-        item.stash[SUMMARY] = summary
+        summaries: list[CellSummary] = []
+        item.stash[SUMMARIES] = summaries
+        while (summary := self._measure_block_to(cell, summaries)).host_lost:
+            keep_lost_attempt(self.folder, summary)
+            self._leased_block = None
+            self._pool.lose(summary.reason or "")
         if self.config.option.staging_junit_cell_properties:
             # pytest writes those of the teardown's report, and each report takes the item's.
             item.user_properties += [(name, str(value)) for name, value in summary.metrics.items()]
         return summary
+
+    def _measure_block_to(self, cell: Cell, summaries: list[CellSummary]) -> CellSummary:
+        """Measures `cell`; before it those cells of its block again that another host measured."""
+        summary = None
+        for one in (*self._measured_elsewhere(cell), cell):
+            started = time.monotonic()
+            runner = self._hold(one)
+            waited_s = time.monotonic() - started
+            # Only under the lease: a worker of a killed session may still be writing there.
+            summary = runner.run(one, prepare_attempt(self.folder, one), waited_s)
+            if summary.host_lost:
+                return summary
+            summaries.append(summary)
+            self._measured_on[one.cell_id] = self._pool.held or HERE
+        assert summary is not None
+        return summary
+
+    def _measured_elsewhere(self, cell: Cell) -> list[Cell]:
+        """A block's cells are compared with each other, so all of them must come from one host."""
+        if self._pool.seats == [HERE]:
+            return []
+        self._hold(cell)
+        others = [one for one in self.campaign.cells if one.block_id == cell.block_id and one != cell]
+        return [one for one in others if self._host_of(one) not in (None, self._pool.held)]
+
+    def _host_of(self, cell: Cell) -> str | None:
+        """The host that measured a finished cell."""
+        found = self._measured_on.get(cell.cell_id)
+        return found or read_host(self.folder, cell)
 
     def _skip_finished(self, cell: Cell) -> None:
         if cell.cell_id in self._finished:
@@ -170,30 +200,55 @@ class CellSession:
             if stop:
                 pytest.skip(f"conclusion reached after {look} blocks")
 
-    def _hold(self, runner: CellRunner, cell: Cell) -> None:
+    def _hold(self, cell: Cell) -> CellRunner:
         """Back to back on one host: the lease is kept from a block's first cell to its last."""
-        if self._leased_block == cell.block_id:
-            return
-        self._release()
-        write_phase(self.folder, cell.cell_id, "lease")
-        self._lease.enter_context(runner.target.lease(f"campaign {self.campaign.campaign_id}", self._lease_timeout_s))
-        self._leased_block = cell.block_id
+        if self._leased_block != cell.block_id:
+            self._release()
+            write_phase(self.folder, cell.cell_id, "lease")
+            block = (one for one in self.campaign.cells if one.block_id == cell.block_id)
+            preferred = next((host for one in block if (host := self._host_of(one))), None)
+            self._runner = self._pool.hold(preferred, self._lease_timeout_s)
+            self._leased_block = cell.block_id
+        assert self._runner is not None
+        return self._runner
 
     def _release(self) -> None:
         self._leased_block = None
-        self._lease.close()
+        self._pool.release()
+
+    def _make_pool(self, seats: dict[str, HostSpec], number: int) -> HostPool:
+        def make(seat: str) -> CellRunner:
+            return wiring.make_runner(
+                self._workspace,
+                self.campaign,
+                self.folder,
+                lambda cell_id, phase: write_phase(self.folder, cell_id, phase),
+                keep_failed=self.config.option.staging_keep_failed,
+                seat=(seat, seats[seat]) if seat in seats else None,
+            )
+
+        names = list(seats) or [HERE]
+        first = number % len(names)  # each worker begins with a host of its own
+        return HostPool([*names[first:], *names[:first]], make, f"campaign {self.campaign.campaign_id}")
 
     def _collector(self, parent: pytest.Collector) -> CampaignFile:
         return CampaignFile.from_parent(
-            parent, path=self._benchmark_path, nodeid=self.campaign.benchmark_path, cells=self.campaign.cells
+            parent,
+            path=self._benchmark_path,
+            nodeid=self.campaign.benchmark_path,
+            cells=self.campaign.cells,
+            run=self.run_cell,
         )
-
-
-SUMMARY = pytest.StashKey[CellSummary]()
 
 
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt("SIGTERM")
+
+
+def read_worker_number(config: pytest.Config) -> int:
+    """Of an xdist worker (gw3 is 3); 0 without workers."""
+    name = str(getattr(config, "workerinput", {}).get("workerid", "gw0"))
+    return int(name.removeprefix("gw")) if name.removeprefix("gw").isdecimal() else 0
 
 
 def _read_lease_timeout(config: pytest.Config) -> float:
@@ -212,83 +267,3 @@ def find_session(config: pytest.Config) -> CellSession:
     session = config.pluginmanager.get_plugin(SESSION_PLUGIN)
     assert isinstance(session, CellSession)
     return session
-
-
-class CampaignFile(pytest.File):
-    """The benchmark file as a test file."""
-
-    def __init__(self, *, cells: tuple[Cell, ...], **keywords: Any) -> None:
-        super().__init__(**keywords)
-        self._cells = cells
-
-    def collect(self) -> list[CellItem]:
-        return [self._item(f"{ITEM_NAME}[{cell.cell_id}]", cell) for cell in self._cells]
-
-    def _item(self, name: str, cell: Cell) -> CellItem:
-        # With a whole id: pytest 9.2 would take the brackets for a part of the name, and --lf would not find it again.
-        return CellItem.from_parent(self, name=name, nodeid=f"{self.nodeid}::{name}", cell=cell)
-
-
-class CellItem(pytest.Item):
-    """One cell; needs no code of the user's."""
-
-    def __init__(self, *, cell: Cell, **keywords: Any) -> None:
-        super().__init__(**keywords)
-        self.cell = cell
-
-    def runtest(self) -> None:
-        require_passed(find_session(self.config).run_cell(self, self.cell))
-
-    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        if isinstance(excinfo.value, (CellFailed, StagingError)):
-            return str(excinfo.value)
-        return super().repr_failure(excinfo, style)
-
-    def reportinfo(self) -> tuple[Path, int | None, str]:
-        return self.path, None, self.name
-
-
-class StagingCell:
-    """A cell in the hands of the user's own test."""
-
-    def __init__(self, session: CellSession, item: pytest.Item, cell: Cell) -> None:
-        self._session = session
-        self._item = item
-        self._cell = cell
-        self.version_slug = cell.version_slug
-        self.platform_mode = cell.platform_mode
-        self.run_index = cell.run_index
-
-    def run(self) -> CellSummary:
-        """Deploys, loads and measures the cell. Fails the test when that does not work. Once per test."""
-        if self._item.stash.get(SUMMARY, None) is not None:
-            raise pytest.UsageError("staging_cell.run() is called twice in one test")
-        summary = self._session.run_cell(self._item, self._cell)
-        require_passed(summary)
-        return summary
-
-
-def require_passed(summary: CellSummary) -> None:
-    """Raises CellFailed with the reason and the log's tail."""
-    if not summary.passed:
-        tail = f"\n--- end of the log ---\n{summary.log_tail}" if summary.log_tail else ""
-        raise CellFailed(f"{summary.cell.cell_id}: {summary.reason}{tail}")
-
-
-def cell_of(item: pytest.Item) -> Cell | None:
-    """The cell that an item runs, if it is one."""
-    if isinstance(item, CellItem):
-        return item.cell
-    if isinstance(item, pytest.Function) and hasattr(item, "callspec"):
-        cell = item.callspec.params.get(FIXTURE)
-        return cell if isinstance(cell, Cell) else None
-    return None
-
-
-def in_order(items: list[pytest.Item], campaign: Campaign) -> Iterator[pytest.Item]:
-    """Items with the cells among them in the campaign's order, whatever another plugin shuffled."""
-    place = {cell.cell_id: number for number, cell in enumerate(campaign.cells)}
-    cells = sorted((item for item in items if cell_of(item)), key=lambda item: place[cell_of(item).cell_id])  # type: ignore[union-attr]
-    ordered = iter(cells)
-    for item in items:
-        yield next(ordered) if cell_of(item) else item

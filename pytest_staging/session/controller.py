@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -18,10 +18,12 @@ from pytest_staging.campaign.records import Journal, count_attempts, exclusive, 
 from pytest_staging.model.benchmark import Benchmark
 from pytest_staging.model.campaign import Campaign, Cell, CellSummary
 from pytest_staging.model.errors import StorageError, WorkspaceError
+from pytest_staging.model.inventory import HostSpec
 from pytest_staging.reports.markdown import render_report
 from pytest_staging.session import junit
-from pytest_staging.session.cells import in_order
 from pytest_staging.session.exits import exiting
+from pytest_staging.session.images import check_forced, rebuild_forced
+from pytest_staging.session.items import in_order
 from pytest_staging.session.progress import PHASE_FILE, Estimate, LiveLine, render_cell
 from pytest_staging.session.scheduling import BlockScheduling, cell_id_of
 from pytest_staging.session.summary import render_header, render_summary
@@ -36,13 +38,25 @@ class Orders:
     fail_on: str
     resumed: bool = False
     retry_failed: bool = False
+    rebuild_all: bool = False
+    rebuild_modes: tuple[str, ...] = ()
+
+    def forced_modes(self, campaign: Campaign) -> tuple[str, ...]:
+        """The modes that are built before the campaign begins, whatever the cache holds."""
+        return campaign.platform_modes if self.rebuild_all else self.rebuild_modes
 
 
 class Controller:
     """Plans nothing and measures nothing; writes everything."""
 
     def __init__(
-        self, config: pytest.Config, workspace: Workspace, campaign: Campaign, benchmark: Benchmark, orders: Orders
+        self,
+        config: pytest.Config,
+        workspace: Workspace,
+        campaign: Campaign,
+        benchmark: Benchmark,
+        orders: Orders,
+        seats: Mapping[str, HostSpec],
     ) -> None:
         self.config = config
         self.campaign = campaign
@@ -50,10 +64,12 @@ class Controller:
         self._workspace = workspace
         self._benchmark = benchmark
         self._orders = orders
+        self._seats = seats
         self._held = ExitStack()
         self._cells = {cell.cell_id: cell for cell in campaign.cells}
         self._journal: Journal | None = None
         self._finished: dict[str, CellSummary] = {}
+        check_forced(orders.forced_modes(campaign), campaign, orders.resumed)
         if orders.resumed:
             self._finished = Journal(self.folder, campaign, orders.retry_failed).summaries
         self._aggregate: dict[str, Any] | None = None
@@ -65,13 +81,16 @@ class Controller:
     def shipment(self) -> dict[str, Any]:
         """What every process that runs cells must know: the campaign, and the cells that are finished."""
         finished = {cell_id: [one.outcome, one.reason or "", one.attempt] for cell_id, one in self._finished.items()}
-        return {"campaign": asdict(self.campaign), "finished": finished}
+        seats = {name: asdict(host) for name, host in self._seats.items()}
+        return {"campaign": asdict(self.campaign), "finished": finished, "seats": seats}
 
     def pytest_report_header(self) -> list[str]:
         lines = render_header(self.campaign, self._benchmark, len(self._finished))
         asked = getattr(self.config.option, "numprocesses", None)
+        seats = len(self._seats) or 1
         if asked and asked > len(self.config.option.tx):
-            lines.append("staging: 1 host, so 1 worker: cells on one host never overlap")
+            hosts = "1 host, so 1 worker" if seats == 1 else f"{seats} host slots, so {seats} workers"
+            lines.append(f"staging: {hosts}: cells on one host never overlap")
         return lines
 
     @pytest.hookimpl(optionalhook=True)
@@ -115,19 +134,19 @@ class Controller:
     def pytest_report_teststatus(self, report: Any, config: pytest.Config) -> tuple[str, str, str] | None:
         # At plain verbosity a cell gets one line of ours instead of pytest's dot, and a verdict its row in the table.
         # Only while it is reported: pytest asks again for the words of its short summary.
-        ours = getattr(report, "staging_cell", None) or hasattr(report, "staging_verdict")
+        ours = getattr(report, "staging_cells", None) or hasattr(report, "staging_verdict")
         return (report.outcome, "", "") if ours and self._reporting and config.get_verbosity() == 0 else None
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> Generator[None]:
-        summary = self._summary_in(report)
+        summaries = self._summaries_in(report)
         with self._hidden():
             self._reporting = True
             try:
                 yield
             finally:
                 self._reporting = False
-            if summary is not None:
+            for summary in summaries:
                 self._record(summary)
 
     @pytest.hookimpl(tryfirst=True)
@@ -169,6 +188,7 @@ class Controller:
                 f"campaign {self.campaign.campaign_id} went on while this session began. Resume again."
             )
         self._journal.decide_looks(self._benchmark)
+        rebuild_forced(self._workspace, self.campaign, self._orders.forced_modes(self.campaign), self.folder / "builds")
 
     def _report_verdicts(self, session: pytest.Session) -> None:
         """As reports of the controller: they reach JUnit, the counts and the exit status like any test's."""
@@ -178,15 +198,15 @@ class Controller:
             if report.failed:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
-    def _summary_in(self, report: pytest.TestReport) -> CellSummary | None:
-        raw = getattr(report, "staging_cell", None)
+    def _summaries_in(self, report: pytest.TestReport) -> list[CellSummary]:
+        raw = getattr(report, "staging_cells", None)
         if raw is not None:
-            return store.parse_summary(json.loads(raw), "a worker's report")
+            return [store.parse_summary(one, "a worker's report") for one in json.loads(raw)]
         cell = self._cells.get(cell_id_of(report.nodeid) or "")
         if cell is None or self._journal is None or report.when in ("setup", "call", "teardown"):
-            return None
+            return []
         # xdist reports a dead worker in its own words, with a phase of its own and without our data.
-        return self._crashed(cell, str(report.longrepr)) if report.failed else None
+        return [self._crashed(cell, str(report.longrepr))] if report.failed else []
 
     def _crashed(self, cell: Cell, reason: str) -> CellSummary:
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -209,6 +229,7 @@ class Controller:
         assert self._journal is not None
         with exiting():
             try:
+                again = summary.cell.cell_id in self._journal.summaries
                 if self._journal.record(summary) is None:
                     return
                 self._journal.decide_looks(self._benchmark)
@@ -216,7 +237,8 @@ class Controller:
                 # One message is enough: what cannot take a cell cannot take the comparison either.
                 self._stored = False
                 raise
-        self._estimate.count()
+        if not again:
+            self._estimate.count()
         if self._reporter and self.config.get_verbosity() == 0:
             self._reporter.write_line(render_cell(summary, self._estimate))
             self._reporter.flush()

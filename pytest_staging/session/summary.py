@@ -28,7 +28,7 @@ def render_header(campaign: Campaign, benchmark: Benchmark, finished: int) -> li
     return [
         f"staging: {kind} {one.campaign_id}: {', '.join(one.candidate_slugs)} against {one.baseline_slug}",
         f"staging: {runs} × modes {', '.join(one.platform_modes)} × {len(one.slugs)} versions = {len(one.cells)} cells"
-        f"{again}, seed {one.seed}, {one.load_tool['name']} {one.load_tool['version']}",
+        f"{again}, seed {one.seed}, {one.load_tool['name']} {one.load_tool['version']}, target {one.target}",
         f"staging: {render_power(campaign, benchmark)}",
     ]
 

@@ -17,14 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from pytest_staging import durable
-from pytest_staging.model.errors import LeaseTimeout, StorageError
-from pytest_staging.model.ports import Command
+from pytest_staging.model.errors import LeaseTimeout, ServiceFailed, StorageError
+from pytest_staging.model.ports import Command, Deployment
+from pytest_staging.model.version import ModeSpec
 from pytest_staging.targets import procfs
 from pytest_staging.targets.output import BoundedLog
 
 LEASE_MARK = "STAGING_LEASE"
 PROCESS_MARK = "STAGING_PROCESS"
 KILL_DEADLINE_S = 10.0
+LAST_WORDS_S = 0.5
 LOOPBACK = "127.0.0.1"
 
 
@@ -34,16 +36,16 @@ class LocalTarget:
     name = "local"
 
     def __init__(self, lease_folder: Path | None = None) -> None:
-        self._lease_path = (lease_folder or default_lease_folder()) / "local.lease"
+        self.lease_path = (lease_folder or default_lease_folder()) / "local.lease"
 
     @contextmanager
     def lease(self, holder: str, timeout_s: float) -> Iterator[None]:
         """Exclusive on this host, over processes and campaigns; released by the kernel when the holder dies."""
         from filelock import FileLock, Timeout
 
-        _private_folder(self._lease_path.parent)
-        lock = FileLock(str(self._lease_path))
-        with durable.storing(self._lease_path):
+        _private_folder(self.lease_path.parent)
+        lock = FileLock(str(self.lease_path))
+        with durable.storing(self.lease_path):
             try:
                 lock.acquire(timeout=timeout_s, poll_interval=0.02)
             except Timeout as error:  # which is an OSError too
@@ -51,21 +53,21 @@ class LocalTarget:
                     f"this host is measured by {self._holder()}; waited {timeout_s:g} s. Let it finish, or stop it."
                 ) from error
         try:
-            end_marked(LEASE_MARK, str(self._lease_path))
-            with durable.storing(self._lease_path):
+            end_marked(LEASE_MARK, str(self.lease_path))
+            with durable.storing(self.lease_path):
                 note = json.dumps({"holder": holder, "pid": os.getpid()})
-                self._lease_path.with_suffix(".holder").write_text(note)
+                self.lease_path.with_suffix(".holder").write_text(note)
             yield
         finally:
             try:
                 # An interrupt between a start and its clean-up leaves nothing either.
-                end_marked(LEASE_MARK, str(self._lease_path))
+                end_marked(LEASE_MARK, str(self.lease_path))
             finally:
                 lock.release()
 
     def _holder(self) -> str:
         with suppress(OSError, ValueError, KeyError, TypeError):
-            note = json.loads(self._lease_path.with_suffix(".holder").read_text())
+            note = json.loads(self.lease_path.with_suffix(".holder").read_text())
             return f"{note['holder']} (pid {note['pid']})"
         return "another campaign"
 
@@ -80,8 +82,20 @@ class LocalTarget:
             "load_average_1min": round(os.getloadavg()[0], 2),
         }
 
-    def address(self) -> str:
-        return LOOPBACK
+    def require_ready(self) -> None:
+        """Processes of this machine need nothing that the program does not already have."""
+
+    def unfit_reason(self, mode: ModeSpec) -> str | None:
+        return None if mode.start else "has no start command"
+
+    def deploy(self, deployment: Deployment) -> LocalService:
+        port = self.free_port()
+        command = start_command(deployment, LOOPBACK, port)
+        try:
+            return LocalService(self.start(command), port)
+        except OSError as error:
+            what = f"{error.strerror}: {command.argv[0]}"
+            raise ServiceFailed(f"the service cannot be started: {what}") from error
 
     def free_port(self) -> int:
         with socket.socket() as probe:
@@ -89,6 +103,7 @@ class LocalTarget:
             return int(probe.getsockname()[1])
 
     def run(self, command: Command, deadline_s: float) -> int | None:
+        """Runs to the end and returns the exit status; None when the deadline passed and the group was killed."""
         process = self.start(command)
         try:
             return process.wait(deadline_s)
@@ -96,7 +111,36 @@ class LocalTarget:
             process.stop(0.0)
 
     def start(self, command: Command) -> LocalProcess:
-        return LocalProcess(command, {LEASE_MARK: str(self._lease_path)})
+        return LocalProcess(command, {LEASE_MARK: str(self.lease_path)})
+
+
+class LocalService:
+    """A version as a process of this machine, told to listen on `port` of the loopback address."""
+
+    def __init__(self, process: LocalProcess, port: int) -> None:
+        self._process = process
+        self._port = port
+        self.base_url = f"http://{LOOPBACK}:{port}"
+
+    def poll(self) -> int | None:
+        return self._process.poll()
+
+    def ending(self) -> str:
+        code = self._process.poll()
+        if code is None:
+            return "still runs"
+        self._process.end_log()
+        return f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
+
+    def stop(self, grace_s: float, keep: bool = False) -> str:
+        """There is nothing of a process to keep besides its log and its artifact, which stay anyway."""
+        return self._process.stop(grace_s)
+
+    def peak_resident_bytes(self) -> int | None:
+        return self._process.peak_resident_bytes()
+
+    def owns_endpoint(self) -> bool | None:
+        return self._process.listens_on(self._port)
 
 
 class LocalProcess:
@@ -113,7 +157,7 @@ class LocalProcess:
         try:
             # Before the program: one whose log cannot be opened must not run.
             with durable.storing(command.log):
-                self._log = BoundedLog(command.log, reading)
+                self._log = BoundedLog(command.log, reading, command.echo)
         except BaseException:
             os.close(reading)
             os.close(writing)
@@ -145,10 +189,16 @@ class LocalProcess:
         except subprocess.TimeoutExpired:
             return None
 
+    def end_log(self) -> None:
+        """Completes the log of a program that has ended: its last words are the ones that explain it."""
+        self._log.close(LAST_WORDS_S)
+
     def peak_resident_bytes(self) -> int | None:
+        """Largest resident memory so far, summed over the group; None when it cannot be read."""
         return procfs.peak_resident_bytes(self._members())
 
     def listens_on(self, port: int) -> bool | None:
+        """Whether one of the group's processes holds the listening socket; None when that cannot be told."""
         return procfs.holds_listener(self._members(), port)
 
     def stop(self, grace_s: float) -> str:
@@ -187,6 +237,26 @@ class LocalProcess:
     def _signal_group(self, number: signal.Signals) -> None:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._popen.pid, number)
+
+
+def start_command(deployment: Deployment, host: str, port: int) -> Command:
+    """What starts a version that is to listen on `host` and `port`, with its placeholders filled in."""
+    artifact, snapshot = str(deployment.image.path), str(deployment.snapshot)
+    values = {"{artifact}": artifact, "{host}": host, "{port}": str(port), "{snapshot}": snapshot}
+    places = {"STAGING_ARTIFACT": artifact, "STAGING_VERSION_ROOT": snapshot}
+    endpoint = {"STAGING_HOST": host, "STAGING_PORT": str(port)}
+    return Command(
+        argv=[_filled(word, values) for word in deployment.mode.start or ()],
+        cwd=Path(artifact),
+        log=deployment.log,
+        env={**(deployment.mode.environment or {}), **deployment.environment, **places, **endpoint},
+    )
+
+
+def _filled(word: str, values: Mapping[str, str]) -> str:
+    for placeholder, value in values.items():
+        word = word.replace(placeholder, value)
+    return word
 
 
 def end_marked(name: str, value: str) -> int:

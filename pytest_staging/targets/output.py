@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,7 +15,15 @@ TAIL_BYTES = 1 << 20
 class BoundedLog:
     """Reads `descriptor` to its end in a thread: endless output neither blocks the program nor fills the disk."""
 
-    def __init__(self, path: Path, descriptor: int, head_bytes: int = HEAD_BYTES, tail_bytes: int = TAIL_BYTES) -> None:
+    def __init__(
+        self,
+        path: Path,
+        descriptor: int,
+        echo: Callable[[bytes], None] | None = None,
+        head_bytes: int = HEAD_BYTES,
+        tail_bytes: int = TAIL_BYTES,
+    ) -> None:
+        self._echo = echo
         self._descriptor = descriptor
         self._room = head_bytes
         self._tail_bytes = tail_bytes
@@ -47,6 +56,8 @@ class BoundedLog:
                 return
             if not chunk:
                 return
+            if self._echo:
+                self._echo(chunk)
             with self._lock:
                 if self._file.closed:
                     continue

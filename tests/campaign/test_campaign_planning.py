@@ -22,6 +22,7 @@ from pytest_staging.campaign.planning import (
 )
 from pytest_staging.model.errors import PinChanged, StorageError, UsageProblem, WorkspaceError
 from pytest_staging.store import Workspace
+from pytest_staging.targets.local import LocalTarget
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def root(tmp_path):
 
 def plan(root: Path, runs: int = 2, **request):
     """A campaign planned in the workspace."""
-    return plan_campaign(Workspace(root), CampaignRequest(runs=runs, **request), wiring.make_load_tool)
+    return plan_campaign(Workspace(root), CampaignRequest(runs=runs, **request), wiring.make_load_tool, LocalTarget())
 
 
 def refused(root: Path, **request) -> str:

@@ -56,12 +56,13 @@ def test_dry_run(root: Path) -> None:
     done = run(root, "build-images", "--slug", "faster", "--mode", "native", "--dry-run")
     assert done.returncode == 0
     note, command = done.stdout.splitlines()
-    assert note == "# faster native: miss, would run"
-    assert command.startswith("cp service.py versions/faster/images/native-")
+    assert note == "# faster native: miss (never built), would run"
+    images = root / "versions" / "faster" / "images"
+    assert command.startswith(f"(cd versions/faster/snapshot && cp service.py {images}/faster-native-")
     assert not (root / "versions" / "faster" / "images").exists()
     only = ["--slug", "faster", "--mode", "native"]
     run(root, "build-images", *only)
-    assert "hit, nothing to build" in run(root, "build-images", *only, "--dry-run").stdout
+    assert "hit (fingerprints match), nothing to build" in run(root, "build-images", *only, "--dry-run").stdout
 
 
 @pytest.mark.parametrize("kind", contract.SCHEMAS)

@@ -82,7 +82,8 @@ def test_the_examples_are_real(command: str) -> None:
 
 @pytest.mark.parametrize("command", subparsers())
 def test_every_option_is_explained(command: str) -> None:
-    unexplained = [action.dest for action in subparsers()[command]._actions if not action.help]
+    options = [one for one in subparsers()[command]._actions if not isinstance(one, argparse._SubParsersAction)]
+    unexplained = [action.dest for action in options if not action.help]
     assert [name for name in unexplained if name != "help"] == []
 
 

@@ -15,7 +15,8 @@ import pytest
 from workspaces import make_version, wait_for
 
 from pytest_staging import durable, store
-from pytest_staging.images import Artifact, ArtifactCache
+from pytest_staging.images.artifact import ArtifactBuilder
+from pytest_staging.images.cache import BuiltImage, ImageCache
 from pytest_staging.model.errors import BuildFailed, LeaseTimeout, StorageError
 from pytest_staging.store import Workspace
 from pytest_staging.targets.local import LocalTarget
@@ -32,16 +33,30 @@ def root(tmp_path: Path) -> Path:
     return root
 
 
-def ensure(root: Path, mode: str = "native", force: bool = False, slug: str = "baseline") -> Artifact:
-    workspace = Workspace(root)
-    version = store.load_version(workspace, slug)
-    return ArtifactCache(workspace.versions_folder, LocalTarget()).ensure(version, mode, root / "build.log", force)
+def cache_of(root: Path) -> ImageCache:
+    versions = Workspace(root).versions_folder
+    return ImageCache(versions, ArtifactBuilder(versions, LocalTarget()))
+
+
+def ensure(root: Path, mode: str = "native", force: bool = False, slug: str = "baseline") -> BuiltImage:
+    version = store.load_version(Workspace(root), slug)
+    return cache_of(root).ensure(version, mode, root / "build.log", force)
+
+
+def path_of(built: BuiltImage) -> Path:
+    assert built.image.path
+    return built.image.path
+
+
+def files(built: BuiltImage) -> list[str]:
+    return sorted(path.name for path in path_of(built).iterdir())
 
 
 def images(root: Path) -> list[str]:
-    """What an images folder shows; locks are hidden files too and stay."""
+    """The built files of baseline, and what a build may have left half made."""
     folder = root / "versions" / "baseline" / "images"
-    return sorted(path.name for path in folder.iterdir() if not path.name.endswith(".lock"))
+    beside = (".lock", ".names", ".index")
+    return sorted(path.name for path in folder.iterdir() if path.name != "manifest.json" and path.suffix not in beside)
 
 
 def test_miss_then_hit(root: Path) -> None:
@@ -49,11 +64,11 @@ def test_miss_then_hit(root: Path) -> None:
     before = durable.fingerprint_tree(root / "versions" / "baseline" / "snapshot")
     first = ensure(root)
     assert (first.hit, first.reason) == (False, "never built")
-    assert [path.name for path in first.path.iterdir()] == ["service.py"]
+    assert files(first) == ["service.py"]
     second = ensure(root)
     assert (second.hit, second.reason) == (True, "fingerprints match")
-    assert (second.path, second.fingerprint) == (first.path, first.fingerprint)
-    assert images(root) == [first.path.name]
+    assert (second.image, second.fingerprint) == (first.image, first.fingerprint)
+    assert images(root) == [path_of(first).name]
     assert durable.fingerprint_tree(root / "versions" / "baseline" / "snapshot") == before
 
 
@@ -93,23 +108,24 @@ def test_changed_inputs(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     else:
         os.utime(compiler, ns=(facts.st_atime_ns, facts.st_mtime_ns + 1))
     second = ensure(root)
-    assert (second.hit, second.reason) == (False, "inputs changed")
-    assert second.path != first.path
+    reason = {"source": "snapshot", "command": "snapshot, build commands", "compiler": "mycc"}[change]
+    assert (second.hit, second.reason) == (False, f"changed: {reason}")
+    assert second.image.ref != first.image.ref
     if change == "compiler":
         os.utime(compiler, ns=(facts.st_atime_ns, facts.st_mtime_ns))
     else:
         make_version(root, "baseline", "baseline", build=[["mycc", *COPY[1:]]])
-    assert ensure(root) == Artifact(first.path, first.fingerprint, True, "fingerprints match", 0.0)
+    assert ensure(root) == BuiltImage(first.image, first.fingerprint, True, "fingerprints match", 0.0)
 
 
 def test_forced(root: Path) -> None:
     """SM-05: --force-rebuild-images builds although the cache matches, under the same name."""
     first = ensure(root)
-    (first.path / "stale").write_text("")
+    (path_of(first) / "stale").write_text("")
     second = ensure(root, force=True)
-    assert (second.hit, second.reason, second.path) == (False, "forced", first.path)
-    assert [path.name for path in second.path.iterdir()] == ["service.py"]
-    assert images(root) == [first.path.name]
+    assert (second.hit, second.reason, second.image) == (False, "forced", first.image)
+    assert files(second) == ["service.py"]
+    assert images(root) == [path_of(first).name]
 
 
 BAD_BUILDS: dict[str, tuple[list[list[str]], dict[str, Any], str]] = {
@@ -145,7 +161,7 @@ def test_a_failed_rebuild_keeps_the_artifact(root: Path, tmp_path: Path, monkeyp
     (tmp_path / "fail").write_text("")
     with pytest.raises(BuildFailed):
         ensure(root, force=True)
-    assert [path.name for path in first.path.iterdir()] == ["service.py"]
+    assert files(first) == ["service.py"]
     assert ensure(root).hit
 
 
@@ -155,7 +171,7 @@ def test_a_snapshot_that_changes_while_it_is_built(root: Path) -> None:
     version = store.load_version(workspace, "baseline")
     (workspace.snapshot("baseline") / "late.py").write_text("")
     with pytest.raises(BuildFailed, match="the snapshot of baseline was changed while it was read"):
-        ArtifactCache(workspace.versions_folder, LocalTarget()).ensure(version, "native", root / "build.log")
+        cache_of(root).ensure(version, "native", root / "build.log")
     assert images(root) == []
 
 
@@ -204,7 +220,7 @@ def test_killed_while_building(root: Path, tmp_path: Path, monkeypatch: pytest.M
     with LocalTarget().lease("the next campaign", 20):  # which ends what the dead one left running
         made = ensure(root)
     assert (made.hit, made.reason) == (False, "never built")
-    assert [path.name for path in made.path.iterdir()] == ["service.py"]
+    assert files(made) == ["service.py"]
 
 
 def test_somebody_builds_for_too_long(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,7 +228,7 @@ def test_somebody_builds_for_too_long(root: Path, monkeypatch: pytest.MonkeyPatc
     from filelock import FileLock
 
     make_version(root, "baseline", "baseline", build=[COPY], build_timeout_s=0.05)
-    monkeypatch.setattr("pytest_staging.images.LOCK_MARGIN_S", 0.05)
+    monkeypatch.setattr("pytest_staging.images.cache.LOCK_MARGIN_S", 0.05)
     folder = root / "versions" / "baseline" / "images"
     folder.mkdir()
     with (
@@ -231,4 +247,4 @@ def test_a_folder_that_cannot_be_made(root: Path) -> None:
 def test_a_build_without_commands(root: Path) -> None:
     """A mode that needs no build has an empty artifact to start from."""
     make_version(root, "baseline", "baseline", build=[])
-    assert list(ensure(root).path.iterdir()) == []
+    assert files(ensure(root)) == []

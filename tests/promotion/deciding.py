@@ -79,6 +79,8 @@ def read_version(root: Path, slug: str) -> dict[str, object]:
 
 
 def content(root: Path) -> dict[str, bytes]:
-    """Every file below versions/ and campaigns/, but for the locks."""
+    """Every file below versions/ and campaigns/, but for locks and indexes, which only spare work."""
     paths = [path for folder in ("versions", "campaigns") for path in (root / folder).rglob("*")]
-    return {str(path.relative_to(root)): path.read_bytes() for path in paths if path.is_file() and path.name != ".lock"}
+    helpers = (".lock", ".index")
+    kept = [path for path in paths if path.is_file() and path.name != ".lock" and path.suffix not in helpers]
+    return {str(path.relative_to(root)): path.read_bytes() for path in kept}

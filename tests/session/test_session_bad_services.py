@@ -239,7 +239,7 @@ def test_a_port_that_is_always_taken_fails_the_cell(tmp_path):
     assert result.returncode == 1, result.stdout
     summaries = read_summaries(root)
     assert [one["outcome"] for one in summaries.values()] == ["failed", "failed"]
-    assert all("port" in one["reason"] and "another process" in one["reason"] for one in summaries.values())
+    assert all("its port" in one["reason"] and "another process" in one["reason"] for one in summaries.values())
     assert marked_processes(root) == []
 
 

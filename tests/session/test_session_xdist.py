@@ -144,7 +144,7 @@ def kills(tmp_path_factory):
 
     def finish(name):
         workers, runs, slug = KILLS[name]
-        root = make_small(folder / name, duration_s=0.2)
+        root = make_small(folder / name, duration_s=1.0)
         (root / "conftest.py").write_text(MORE_HOSTS)
         with started_campaign(root, "-n", workers, "--runs", runs, "--staging-order=fixed") as process:
             await_phase(root, process, slug, "load")

@@ -11,7 +11,8 @@ from running import make_small
 
 from pytest_staging import store, wiring
 from pytest_staging.campaign.planning import CampaignRequest, create_folder, plan_campaign
-from pytest_staging.images import ArtifactCache
+from pytest_staging.images.artifact import ArtifactBuilder
+from pytest_staging.images.cache import ImageCache
 from pytest_staging.model.campaign import Campaign, Cell, CellSummary
 from pytest_staging.store import Workspace
 from pytest_staging.targets.local import LocalTarget
@@ -55,7 +56,7 @@ def plan(root: Path, *, campaign_id: str = "c", candidates: tuple[str, ...] = ()
     workspace = Workspace(root)
     request = CampaignRequest(runs=runs, looks=looks, candidates=candidates, campaign_id=campaign_id, seed=7,
                               smoke=smoke, required_modes=("native",))
-    campaign = plan_campaign(workspace, request, wiring.make_load_tool)
+    campaign = plan_campaign(workspace, request, wiring.make_load_tool, LocalTarget())
     campaign = replace(campaign, created_at=created_at or campaign.created_at)
     create_folder(workspace, campaign)
     return campaign
@@ -64,11 +65,11 @@ def plan(root: Path, *, campaign_id: str = "c", candidates: tuple[str, ...] = ()
 def fill(root: Path, campaign: Campaign, fate: Fate = passing) -> Campaign:
     """Writes the summary of every cell that ran."""
     folder = Workspace(root).campaign_folder(campaign.campaign_id)
-    artifacts = artifact_fingerprints(root, campaign)
+    artifacts = built_artifacts(root, campaign)
     for cell in campaign.cells:
         factor = fate(cell)
         if factor is not None:
-            artifact = {"fingerprint": artifacts[cell.version_slug, cell.platform_mode]}
+            artifact = artifacts[cell.version_slug, cell.platform_mode]
             store.save_summary(folder, summarised(campaign, cell, factor, artifact=artifact))
     return campaign
 
@@ -92,9 +93,13 @@ def summarised(campaign: Campaign, cell: Cell, factor: float, **changes: Any) ->
     return CellSummary(**{**identity, **outcome, **changes})
 
 
-def artifact_fingerprints(root: Path, campaign: Campaign) -> dict[tuple[str, str], str]:
-    """What a build of each version in each mode would be called today."""
+def built_artifacts(root: Path, campaign: Campaign) -> dict[tuple[str, str], dict[str, str]]:
+    """Each version in each mode, built, as a cell records it."""
     workspace = Workspace(root)
-    cache = ArtifactCache(workspace.versions_folder, LocalTarget())
-    versions = [store.load_version(workspace, slug) for slug in campaign.slugs]
-    return {(one.slug, mode): cache.fingerprint(one, mode) for one in versions for mode in campaign.platform_modes}
+    cache = ImageCache(workspace.versions_folder, ArtifactBuilder(workspace.versions_folder, LocalTarget()))
+    found = {}
+    for version in [store.load_version(workspace, slug) for slug in campaign.slugs]:
+        for mode in campaign.platform_modes:
+            built = cache.ensure(version, mode, root / "build.log")
+            found[version.slug, mode] = {"fingerprint": built.fingerprint, "ref": built.image.ref, "id": built.image.id}
+    return found

@@ -1,0 +1,51 @@
+"""Images in a pytest session: what the fixture `staging_images` gives, and builds that a campaign is told to force."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from pytest_staging import store, wiring
+from pytest_staging.model.campaign import Campaign
+from pytest_staging.model.errors import UsageProblem
+from pytest_staging.model.ports import Image
+from pytest_staging.store import Workspace
+
+DEFAULT_TARGET = "docker"
+
+
+class ImagesForTests:
+    """Builds a version in a mode once, over all tests, workers and sessions."""
+
+    def __init__(self, workspace: Workspace, target: str | None) -> None:
+        self._workspace = workspace
+        self._target = target or DEFAULT_TARGET
+
+    def __call__(self, slug: str, mode: str, target: str | None = None) -> Image:
+        """Raises a StagingError of some kind, with the end of the build's log, when there is no image to be had."""
+        version = store.load_version(self._workspace, slug)
+        if mode not in version.service.modes:
+            known = ", ".join(version.service.modes)
+            raise UsageProblem(f"staging_images: version {slug!r} has no mode {mode!r}; it has {known}.")
+        cache = wiring.make_images(self._workspace, target or self._target)
+        return cache.ensure(version, mode, cache.folder(slug) / f"{mode}.log").image
+
+
+def check_forced(modes: Collection[str], campaign: Campaign, resumed: bool) -> None:
+    """Raises UsageProblem."""
+    if modes and resumed:
+        raise UsageProblem("--force-rebuild-* does not go with --staging-resume: half of the cells ran what was there.")
+    for mode in modes:
+        if mode not in campaign.platform_modes:
+            known = ", ".join(campaign.platform_modes)
+            raise UsageProblem(f"--force-rebuild-mode {mode}: the benchmark has {known}.")
+
+
+def rebuild_forced(workspace: Workspace, campaign: Campaign, modes: Collection[str], folder: Path) -> None:
+    """Builds each version in `modes`, once, before any cell. Raises BuildFailed; the log stays in `folder`."""
+    cache = wiring.make_images(workspace, campaign.target)
+    for slug in campaign.slugs if modes else ():
+        version = store.load_version(workspace, slug)
+        for mode in dict.fromkeys(modes):
+            folder.mkdir(parents=True, exist_ok=True)
+            cache.ensure(version, mode, folder / f"{slug}__{mode}.log", force=True)
