@@ -1,0 +1,115 @@
+"""A host that goes away in each part of a cell: noticed within 15 s, and nothing left on one that comes back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hosting import NOTICE_S, LabHost, answers
+from places import Place, answer, ssh_spec
+from workspaces import wait_for
+
+from pytest_staging.model.errors import CellFailure, ConnectionLost, RemoteFailed
+from pytest_staging.model.inventory import Traffic
+from pytest_staging.targets.ssh import SshTarget
+
+GRACE_S = 1.0
+
+
+@pytest.fixture
+def own_host(make_host: Callable[[], LabHost]) -> Iterator[LabHost]:
+    """One that a test may break."""
+    host = make_host()
+    yield host
+    host.docker("rm", "-f", "-v")
+
+
+@pytest.fixture
+def own(own_host: LabHost, make_ssh_place: Callable[[LabHost], Place]) -> Place:
+    return make_ssh_place(own_host)
+
+
+@contextmanager
+def bounded(slack_s: float = 0.0) -> Iterator[None]:
+    began = time.monotonic()
+    yield
+    assert time.monotonic() - began < NOTICE_S + slack_s
+
+
+def make_target(place: Place, **changes: Any) -> SshTarget:
+    return SshTarget("lab", ssh_spec(*place.arguments[1:], **changes), ttl_s=60)
+
+
+BREAKAGES = ["kill", "pause"]
+
+
+@pytest.mark.parametrize("how", BREAKAGES)
+def test_before_the_service_is_deployed(own: Place, own_host: LabHost, tmp_path: Path, how: str) -> None:
+    target = make_target(own)
+    with target.lease("one", 5):
+        own_host.docker(how)
+        with bounded(), pytest.raises(CellFailure):
+            target.deploy(own.deployment(tmp_path))
+        assert set(target.facts()) >= {"name", "address"}, "what is known without the host"
+
+
+@pytest.mark.parametrize("how", BREAKAGES)
+def test_while_the_service_runs(own: Place, own_host: LabHost, tmp_path: Path, how: str) -> None:
+    """The poll says it by itself, and the clean-up that cannot be done adds little."""
+    target = make_target(own, traffic=Traffic.FORWARDED)
+    with target.lease("one", 5):
+        service = target.deploy(own.deployment(tmp_path))
+        wait_for(lambda: answer(service.base_url))
+        own_host.docker(how)
+        with bounded():
+            with pytest.raises(ConnectionLost):
+                wait_for(lambda: service.poll() is not None)
+            assert "is lost from sight" in service.ending()
+            with pytest.raises(ConnectionLost, match="could not be stopped"):
+                service.stop(GRACE_S)
+        assert "could not be stopped" in service.stop(GRACE_S), "only once"
+        assert (tmp_path / "service.log").read_text() == "up\n", "what it had said is here"
+
+
+@pytest.mark.parametrize("how", BREAKAGES)
+def test_in_the_stop(own: Place, own_host: LabHost, tmp_path: Path, how: str) -> None:
+    target = make_target(own)
+    with target.lease("one", 5):
+        service = target.deploy(own.deployment(tmp_path, "deaf"))
+        wait_for(lambda: answer(service.base_url))
+        own_host.docker(how)
+        with bounded(), pytest.raises(ConnectionLost, match="could not be stopped"):
+            service.stop(GRACE_S)
+
+
+def test_sshd_is_restarted(own: Place, own_host: LabHost, tmp_path: Path) -> None:
+    """The cell is lost, the host is not: what ran there is ended over a new connection, and the next cell runs."""
+    target = make_target(own)
+    with target.lease("one", 5):
+        service = target.deploy(own.deployment(tmp_path))
+        wait_for(lambda: answer(service.base_url))
+        own_host.cut_sessions()
+        with bounded(), pytest.raises(ConnectionLost):
+            wait_for(lambda: service.poll() is not None)
+        wait_for(lambda: answers(own_host.address))
+        assert service.stop(GRACE_S) == "killed, after the connection was lost"
+        assert own_host.processes("probe.py") == []
+        again = target.deploy(own.deployment(tmp_path))
+        assert wait_for(lambda: answer(again.base_url)) == "run001-serve"
+        assert again.stop(GRACE_S) == "ended"
+
+
+def test_no_space(own: Place, own_host: LabHost, tmp_path: Path) -> None:
+    """A full disk on the host is a failed cell that says so, and no half snapshot has the snapshot's name."""
+    own_host.sh("mkdir -p /dev/shm/work")
+    target = make_target(own, work_directory="/dev/shm/work")
+    target.host.prepare()
+    own_host.sh("head -c 1G /dev/zero >/dev/shm/full 2>/dev/null; true")
+    (own.snapshot / "large").write_bytes(b"x" * (1 << 20))
+    with pytest.raises(RemoteFailed, match="No space left on device"):
+        target.deploy(own.deployment(tmp_path))
+    assert own_host.sh("find /dev/shm/work -name data.txt") == ""
