@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_staging.model.ports import Process, Reading
+from pytest_staging.model.ports import Reading, Service
 from pytest_staging.model.version import ModeSpec, Runtime
 
 if TYPE_CHECKING:
@@ -59,19 +59,19 @@ class ServiceMetrics:
     def __init__(self, interval_s: float = SCRAPE_INTERVAL_S) -> None:
         self._interval_s = interval_s
 
-    def observe(self, base_url: str, mode: ModeSpec, process: Process, samples: Path) -> ServiceSampling:
-        return ServiceSampling(base_url, mode, process, samples, self._interval_s)
+    def observe(self, base_url: str, mode: ModeSpec, service: Service, samples: Path) -> ServiceSampling:
+        return ServiceSampling(base_url, mode, service, samples, self._interval_s)
 
 
 class ServiceSampling:
     """Scrapes at once, every interval, and once more at the window's end; in a thread, so that no endpoint blocks."""
 
-    def __init__(self, base_url: str, mode: ModeSpec, process: Process, samples: Path, interval_s: float) -> None:
+    def __init__(self, base_url: str, mode: ModeSpec, service: Service, samples: Path, interval_s: float) -> None:
         import httpx
 
         self._url = f"{base_url}{mode.metrics}" if mode.metrics and mode.runtime is Runtime.JVM else None
         self._runtime = mode.runtime
-        self._process = process
+        self._service = service
         self._samples = samples
         self._interval_s = interval_s
         self._client = httpx.Client(timeout=SCRAPE_TIMEOUT_S, trust_env=False, verify=False) if self._url else None
@@ -91,7 +91,7 @@ class ServiceSampling:
             self._thread.join(FINISH_DEADLINE_S)
             if self._thread.is_alive():
                 self._errors.append(f"the last scrape did not end in {FINISH_DEADLINE_S:g} s")
-        peak = self._process.peak_resident_bytes()
+        peak = self._service.peak_resident_bytes()
         self._write(peak)
         return self._jvm_reading() if self._runtime is Runtime.JVM else _native_reading(peak)
 
