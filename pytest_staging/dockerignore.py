@@ -21,6 +21,7 @@ import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import accumulate
 from typing import Any
 
@@ -47,6 +48,7 @@ class Ignored:
         return bool(self._readings) and all(reading(path) for reading in self._readings)
 
 
+@lru_cache(maxsize=64)  # each cell of a campaign reads the same few
 def parse_dockerignore(text: str, dockerfile: str = "Dockerfile") -> Ignored:
     """The rules of a .dockerignore's `text`. Never fails: who refuses a pattern sends nothing, and is not asked.
 

@@ -5,22 +5,27 @@ Builders and targets share it. The SDK (extra `docker`) is imported at the first
 
 from __future__ import annotations
 
+import json
 import os
 import socket
+import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from http import HTTPStatus
+from typing import Any, cast
 from urllib.parse import urlsplit
 
-from pytest_staging.model.errors import EngineLost, EngineMissing, EngineRefused
+from pytest_staging.model.errors import EngineLost, EngineMissing, EngineRefused, StagingError
 
 CALL_TIMEOUT_S = 30.0
 LABEL = "pytest-staging"
 POOL_SIZE = 16
 GONE = 404
+ASKED_AT_ONCE = 4
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 LIMITS = {"CpuCfsQuota": "cpus", "MemoryLimit": "memory", "SwapLimit": "swap"}
 ADVICE = "Start it (sudo systemctl start docker), or name another with DOCKER_HOST."
@@ -42,6 +47,8 @@ class Engine:
     An engine that accepts a call and does not answer it within `timeout_s` counts as lost.
     """
 
+    advice = ADVICE
+
     def __init__(self, address: str | None = None, timeout_s: float = CALL_TIMEOUT_S) -> None:
         self._address = address
         self._timeout_s = timeout_s
@@ -55,6 +62,7 @@ class Engine:
             raise EngineMissing(
                 "the docker package is missing. Install it: pip install 'pytest-staging[docker]'"
             ) from error
+        began = time.monotonic()
         try:
             _probe(self.address)
             client = docker.DockerClient(
@@ -66,9 +74,8 @@ class Engine:
                 tls=_tls_settings(),
             )
         except Exception as error:  # whatever the SDK, requests or a socket says: it does not answer
-            raise EngineMissing(
-                f"no Docker engine answers at {self.address}: {_first_line(error)}. {ADVICE}"
-            ) from error
+            missing = EngineMissing(f"no Docker engine answers at {self.shown}: {_first_line(error)}. {self.advice}")
+            raise self.explained(missing, began) from error
         if self.is_local:
             # Nobody reaches a local engine through a proxy, and looking for one doubles the price of a small call.
             client.api.trust_env = False
@@ -76,9 +83,22 @@ class Engine:
         return client
 
     @cached_property
+    def _threads(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(ASKED_AT_ONCE, thread_name_prefix="engine")
+
+    @cached_property
     def address(self) -> str:
         """Where it is looked for, e.g. unix:///var/run/docker.sock."""
         return self._address or os.environ.get("DOCKER_HOST") or _context_address() or "unix:///var/run/docker.sock"
+
+    @property
+    def shown(self) -> str:
+        """Where it is, for people."""
+        return self.address
+
+    def explained(self, error: StagingError, began: float) -> StagingError:
+        """What is raised for `error` of a call that began at that monotonic second: whoever knows more says it here."""
+        return error
 
     @cached_property
     def facts(self) -> EngineFacts:
@@ -129,6 +149,7 @@ class Engine:
         Raises EngineMissing, EngineLost or EngineRefused.
         """
         _ = self.client  # raises EngineMissing itself
+        began = time.monotonic()
         import docker.errors
         import requests.exceptions
         import urllib3.exceptions
@@ -142,19 +163,35 @@ class Engine:
             raise _refusal(what, error) from error
         except (docker.errors.DockerException, *lost) as error:
             reason = _first_line(error)
-            raise EngineLost(f"the Docker engine at {self.address} was lost ({what}): {reason}. {ADVICE}") from error
+            problem = EngineLost(f"the Docker engine at {self.shown} was lost ({what}): {reason}. {self.advice}")
+            raise self.explained(problem, began) from error
 
     def image_id(self, ref: str) -> str | None:
         """The id that `ref` names now, or None."""
         facts = self.inspect_image(ref)
         return None if facts is None else str(facts["Id"])
 
+    def image_ids(self, refs: Sequence[str]) -> dict[str, str | None]:
+        """As `image_id` of each, asked for at the same time: most of it is waiting."""
+        return dict(zip(refs, self._threads.map(self.image_id, refs), strict=True))
+
     def inspect_image(self, ref: str) -> dict[str, Any] | None:
         """The engine's own record of an image, or None when it has none. Raises EngineMissing or EngineLost."""
-        found: dict[str, Any] | None = self.call(
-            f"inspect image {ref}", self.client.api.inspect_image, ref, accept=(GONE,)
-        )
+        ask = self._inspect_fast if self.address.startswith("unix:") else self.client.api.inspect_image
+        found: dict[str, Any] | None = self.call(f"inspect image {ref}", ask, ref, accept=(GONE,))
         return found
+
+    def _inspect_fast(self, ref: str) -> dict[str, Any]:
+        """As the SDK's inspect_image at half its price, which is requests' own: a cache hit is three of these."""
+        import urllib3
+
+        api = self.client.api
+        path = api._url("/images/{0}/json", ref).removeprefix(api.base_url)
+        pool = api.get_adapter(api.base_url).get_connection(api.base_url, None)
+        answer = pool.urlopen("GET", path, timeout=urllib3.Timeout(self._timeout_s), retries=False)
+        if answer.status != HTTPStatus.OK:
+            return cast(dict[str, Any], api.inspect_image(ref))  # which says in its own words what is wrong
+        return cast(dict[str, Any], json.loads(answer.data))
 
 
 def _refusal(what: str, error: Any) -> EngineRefused:

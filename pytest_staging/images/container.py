@@ -69,7 +69,7 @@ class ContainerImages:
             "platform": self.engine.facts.platform,
             spec.dockerfile: durable.hash_file(path),
             "build arguments": json.dumps(dict(spec.arguments or {}), sort_keys=True),
-            **{f"base image {base}": self.engine.image_id(base) or NOT_HERE for base in bases},
+            **{f"base image {base}": found or NOT_HERE for base, found in self.engine.image_ids(bases).items()},
         }
 
     def predefined(self) -> Mapping[str, str]:
