@@ -188,7 +188,7 @@ def write_and_aggregate(runs: int) -> float:
     with sample_workspace() as folder:
         space = store.Workspace(folder)
         request = CampaignRequest(runs=runs, candidates=["nodelay"], campaign_id="perf", seed=1)
-        campaign = plan_campaign(space, request, wiring.make_load_tool, wiring.make_target("local"))
+        campaign = plan_campaign(space, request, wiring.make_load_tool, wiring.make_target(space, "local"))
         home = create_folder(space, campaign)
         benchmark = load_pinned_benchmark(home, campaign)
         template = CellSummary(

@@ -41,7 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     option("--staging-retry-failed", action="store_true", help="with --staging-resume: run failed cells again")
     option("--staging-fail-on", metavar="VERDICT", help="regression (default), inconclusive, or never")
     option("--staging-smoke", action="store_true", help="about 1 s of load per cell, to check the wiring")
-    option("--staging-target", metavar="TARGET", help="where cells run: local (default) or docker")
+    option("--staging-target", metavar="TARGET", help="where cells run: local (default), docker, ssh, script")
     option("--staging-hosts", metavar="NAMES", action="append", default=[], help="hosts of targets.yaml (default: all)")
     option("--staging-vm", metavar="NAME", help="host of targets.yaml for the fixture staging_vm (default: the first)")
     option("--staging-keep-failed", action="store_true", help="leave the container of a failed cell to be looked at")
@@ -105,10 +105,11 @@ def staging_images(request: pytest.FixtureRequest) -> Any:
 @pytest.fixture(scope="session")
 def staging_vm(request: pytest.FixtureRequest) -> Iterator[Any]:
     """A host of targets.yaml over SSH: `run`, `put`, `get`, `sync`, `forward`. Skips where no host is named."""
-    from pytest_staging.session.asking import find_vm
+    from pytest_staging.session.asking import find_workspace
+    from pytest_staging.session.hosts import find_vm
     from pytest_staging.session.vm import StagingVm
 
-    found = find_vm(request.config)
+    found = find_vm(request.config, find_workspace(request.config))
     if found is None:
         pytest.skip("staging_vm needs a host: write targets.yaml, or set E2E_VM_HOST")
     vm = StagingVm(*found)

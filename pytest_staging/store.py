@@ -20,6 +20,7 @@ from pytest_staging.model.campaign import Campaign, Cell, CellSummary
 from pytest_staging.model.errors import WorkspaceError
 from pytest_staging.model.inventory import Inventory
 from pytest_staging.model.names import require_safe
+from pytest_staging.model.script import ScriptSpec
 from pytest_staging.model.version import ServiceSpec, Status, Version, VersionMetadata
 
 
@@ -91,6 +92,13 @@ def load_inventory(workspace: Workspace, environment: Mapping[str, str] = os.env
     advice = "Write it (staging-manager schema targets shows its shape), or set E2E_VM_HOST."
     text = read_text(path, "inventory", advice)
     return with_defaults(contract.parse_inventory(text, workspace.shown(path)), environment)
+
+
+def load_script_target(workspace: Workspace) -> ScriptSpec:
+    """deploy/script-target.yaml. Raises ContractError or WorkspaceError."""
+    path = workspace.root / "deploy" / "script-target.yaml"
+    text = read_text(path, "script target", "Write it: docs/k3s.md says what goes into it.")
+    return contract.parse_script_target(text, workspace.shown(path))
 
 
 def version_slugs(workspace: Workspace) -> list[str]:

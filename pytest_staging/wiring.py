@@ -3,26 +3,39 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
 from pytest_staging import store
+from pytest_staging.campaign.fleet import HostFleet
 from pytest_staging.campaign.planning import load_pinned_benchmark
 from pytest_staging.campaign.runner import CellRunner
 from pytest_staging.images.cache import ImageCache
 from pytest_staging.model.campaign import Campaign
 from pytest_staging.model.errors import UsageProblem
 from pytest_staging.model.inventory import HostSpec
-from pytest_staging.model.ports import Builder, LoadTool, MetricSource, PhaseListener, Target
+from pytest_staging.model.ports import (
+    Builder,
+    HostTarget,
+    LoadTool,
+    MetricSource,
+    PhaseListener,
+    PlannedTarget,
+    Target,
+)
+from pytest_staging.model.script import Takes
 from pytest_staging.store import Workspace
 
 TARGETS = {
     "local": "pytest_staging.targets.local:LocalTarget",
     "docker": "pytest_staging.targets.docker:DockerTarget",
+    "ssh": "pytest_staging.targets.ssh:SshTarget",
+    "script": "pytest_staging.targets.script:ScriptTarget",
 }
-HOST_TARGETS: tuple[str, ...] = ()
+HOST_TARGETS = ("ssh",)
 BUILDERS = {
     "artifact": "pytest_staging.images.artifact:ArtifactBuilder",
     "docker": "pytest_staging.images.container:ClassicBuilder",
@@ -42,9 +55,13 @@ def needs_hosts(target: str) -> bool:
     return target in HOST_TARGETS
 
 
-def make_target(name: str, seat: Seat | None = None) -> Target:
+def make_target(workspace: Workspace, name: str, seat: Seat | None = None) -> Target:
     """Raises UsageProblem naming the known targets. `seat` is needed where the target needs hosts."""
     make = _load(TARGETS, "--staging-target", name)
+    if name == "script":
+        from pytest_staging.targets.local import LocalTarget
+
+        return cast(Target, make(LocalTarget(), store.load_script_target(workspace), workspace.root))
     if name not in HOST_TARGETS:
         return cast(Target, make())
     if seat is None:
@@ -52,20 +69,48 @@ def make_target(name: str, seat: Seat | None = None) -> Target:
     return cast(Target, make(*seat))
 
 
+def make_fleet(workspace: Workspace, name: str, seats: Mapping[str, HostSpec]) -> PlannedTarget:
+    """What a campaign is planned for: the target itself, or all of its hosts. Raises UsageProblem."""
+    if not needs_hosts(name):
+        return make_target(workspace, name)
+    return HostFleet({seat[0]: cast(HostTarget, make_target(workspace, name, seat)) for seat in seats.items()})
+
+
+def make_generator(slots: int | None) -> Callable[[float], AbstractContextManager[None]]:
+    """What leases this machine as the source of load for hosts."""
+    from pytest_staging.targets.generator import GeneratorSlots
+    from pytest_staging.targets.local import LocalTarget
+
+    return GeneratorSlots(LocalTarget(), slots).lease
+
+
 def make_load_tool(name: str) -> LoadTool:
     """Raises UsageProblem naming the known tools."""
     return cast(LoadTool, _load(LOAD_TOOLS, "load.tool", name)())
 
 
-def make_images(workspace: Workspace, target: str) -> ImageCache:
-    """The cache of what the target of that name runs from."""
-    if target not in TARGETS:
-        make_target(target)  # which says what is known
-    if target == "local":
+def make_images(workspace: Workspace, name: str, seat: Seat | None = None) -> ImageCache:
+    """The cache of what the target of that name runs from. Raises as `make_target`."""
+    _require_known(TARGETS, "--staging-target", name)
+    if name == "ssh":
+        return _make_remote_images(workspace, make_target(workspace, name, seat))
+    if name == "local" or (name == "script" and store.load_script_target(workspace).takes is Takes.FILES):
         return make_image_cache(workspace, "artifact")
     from pytest_staging.images.buildkit import wants_buildkit
 
     return make_image_cache(workspace, "buildkit" if wants_buildkit() else "docker")
+
+
+def images_here(workspace: Workspace, name: str) -> ImageCache | None:
+    """As `make_images`; None for a target whose hosts keep what they run."""
+    return None if name == "ssh" else make_images(workspace, name)
+
+
+def _make_remote_images(workspace: Workspace, target: Any) -> ImageCache:
+    from pytest_staging.images.remote import RemoteArtifactBuilder
+
+    builder = RemoteArtifactBuilder(workspace.versions_folder, target.host, target.runner)
+    return ImageCache(workspace.versions_folder, builder)
 
 
 def make_image_cache(workspace: Workspace, builder: str) -> ImageCache:
@@ -92,7 +137,9 @@ def make_runner(
     seat: Seat | None = None,
 ) -> CellRunner:
     """Everything a cell needs, from the campaign's own pins."""
-    target = make_target(campaign.target, seat)
+    target = make_target(workspace, campaign.target, seat)
+    on_host = campaign.target == "ssh"
+    images = _make_remote_images(workspace, target) if on_host else make_images(workspace, campaign.target)
     benchmark = load_pinned_benchmark(folder, campaign)
     return CellRunner(
         campaign=campaign,
@@ -103,7 +150,7 @@ def make_runner(
         target=target,
         tool=make_load_tool(benchmark.load.tool),
         source=cast(MetricSource, _load(METRIC_SOURCES, "metric source", "service")()),
-        images=make_images(workspace, campaign.target),
+        images=images,
         on_phase=on_phase,
         keep_failed=keep_failed,
     )

@@ -16,8 +16,8 @@ from pytest_staging.model.version import Version
 from pytest_staging.promotion import Evidence
 from pytest_staging.store import Workspace
 
-ImagesOf = Callable[[str], ImageCache]
-"""The cache of what the target of that name runs from."""
+ImagesOf = Callable[[str], ImageCache | None]
+"""The cache of what the target of that name runs from; None for one whose hosts keep that."""
 
 
 def gather_evidence(workspace: Workspace, slug: str, campaign_id: str, images_of: ImagesOf | None = None) -> Evidence:
@@ -55,6 +55,7 @@ def _changed(
     workspace: Workspace, campaign: Campaign, slug: str, summaries: list[CellSummary], images_of: ImagesOf | None
 ) -> Iterator[str]:
     cache = images_of(campaign.target) if images_of else None
+    modes = campaign.platform_modes if images_of else ()
     for one in (campaign.baseline_slug, slug):
         try:
             version = store.load_version(workspace, one)
@@ -64,28 +65,31 @@ def _changed(
         if version.snapshot_fingerprint != campaign.versions[one]:
             yield f"the snapshot of {one}"
             continue
-        for mode in campaign.platform_modes if cache else ():
+        for mode in modes:
             passed = [cell for cell in summaries if cell.passed
                       and (cell.version_slug, cell.platform_mode) == (one, mode)]  # fmt: skip
-            if cache and (why := _changed_image(cache, version, mode, passed)):
+            if why := _changed_image(cache, version, mode, passed):
                 yield f"the build of {one} in mode {mode} ({why})"
     foreign = [cell for cell in summaries if cell.benchmark_sha256 != campaign.benchmark_sha256]
     if foreign:
         yield f"the benchmark of {len(foreign)} cells"
 
 
-def _changed_image(cache: ImageCache, version: Version, mode: str, measured: list[CellSummary]) -> str | None:
-    """Why what was measured is not what would run today, or None."""
-    prints = {cell.artifact.get("fingerprint") for cell in measured}
-    ids = {cell.artifact.get("id") for cell in measured}
-    if len(prints) > 1 or len(ids) > 1:
+def _changed_image(cache: ImageCache | None, version: Version, mode: str, measured: list[CellSummary]) -> str | None:
+    """Why what was measured is not what would run today, or None. Of what hosts hold: not the same all the time."""
+    by_host: dict[Any, set[Any]] = {}
+    for cell in measured:
+        host = None if cache else cell.host.get("name")
+        by_host.setdefault(host, set()).add((cell.artifact.get("fingerprint"), cell.artifact.get("id")))
+    if any(len(found) > 1 for found in by_host.values()):
         return "it changed within the campaign"
-    if not prints:
+    if not measured or cache is None:
         return None
+    ((print_, identity),) = by_host[None]
     decision, image = cache.look_up(version, mode)
-    if prints != {cache.fingerprint(version, mode)}:
+    if print_ != cache.fingerprint(version, mode):
         return "other compilers, commands or base images today"
-    if image is None or ids != {image.id}:
+    if image is None or identity != image.id:
         return "it was built anew since" if image else f"what was measured is not there: {decision.reason}"
     return None
 

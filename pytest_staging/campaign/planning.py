@@ -16,7 +16,7 @@ from pytest_staging.model.benchmark import Benchmark
 from pytest_staging.model.campaign import Campaign, Cell
 from pytest_staging.model.errors import PinChanged, ToolMissing, UsageProblem, WorkspaceError
 from pytest_staging.model.names import require_safe
-from pytest_staging.model.ports import LoadTool, Target
+from pytest_staging.model.ports import LoadTool, PlannedTarget
 from pytest_staging.model.version import Status, Version
 from pytest_staging.stats import LOOKS
 from pytest_staging.store import Workspace
@@ -62,7 +62,7 @@ def parse_seed(text: str) -> int:
 
 
 def plan_campaign(
-    workspace: Workspace, request: CampaignRequest, tool_for: Callable[[str], LoadTool], target: Target
+    workspace: Workspace, request: CampaignRequest, tool_for: Callable[[str], LoadTool], target: PlannedTarget
 ) -> Campaign:
     """Checks everything that can be checked before anything runs. Raises UsageProblem of some kind; writes nothing."""
     path = request.benchmark_path or workspace.benchmark_path
@@ -176,7 +176,7 @@ def _check_ids(cells: Sequence[Cell]) -> None:
             )
 
 
-def _check_coverage(benchmark: Benchmark, versions: Sequence[Version], target: Target) -> None:
+def _check_coverage(benchmark: Benchmark, versions: Sequence[Version], target: PlannedTarget) -> None:
     """Every version must have every mode and every function of the benchmark, and every mode what the target needs."""
     for version in versions:
         where = f"versions/{version.slug}/snapshot/service.yaml"

@@ -13,12 +13,22 @@ POLL_S = 0.1
 
 
 class HostPool:
-    """`seats` in the order in which they are tried; `make_runner` connects to one. `holder` is who the lease names."""
+    """`seats` in the order in which they are tried; `make_runner` connects to one. `holder` is who the lease names.
 
-    def __init__(self, seats: Sequence[str], make_runner: Callable[[str], CellRunner], holder: str) -> None:
+    `generator` leases what sends the load, for so many seconds at most; None where the host's own lease holds that.
+    """
+
+    def __init__(
+        self,
+        seats: Sequence[str],
+        make_runner: Callable[[str], CellRunner],
+        holder: str,
+        generator: Callable[[float], AbstractContextManager[None]] | None = None,
+    ) -> None:
         self.seats = list(seats)
         self._make_runner = make_runner
         self._holder = holder
+        self._generator = generator
         self._runners: dict[str, CellRunner] = {}
         self._lost: dict[str, str] = {}
         self._lease = ExitStack()
@@ -40,7 +50,9 @@ class HostPool:
             for seat in seats:
                 left_s = max(0.0, deadline - time.monotonic())
                 with suppress(HostTaken):
-                    return self._take(seat, 0.0 if len(seats) > 1 else left_s, left_s)
+                    runner = self._take(seat, 0.0 if len(seats) > 1 else left_s, left_s)
+                    self._hold_generator(max(0.0, deadline - time.monotonic()))
+                    return runner
             time.sleep(POLL_S)
 
     def lose(self, why: str) -> None:
@@ -55,6 +67,15 @@ class HostPool:
         lease, self._lease = self._lease, ExitStack()
         with suppress(*HOST_GONE):
             lease.close()
+
+    def _hold_generator(self, timeout_s: float) -> None:
+        """Always after the host, so that nobody waits for a host with a generator in hand."""
+        if self._generator:
+            try:
+                self._lease.enter_context(self._generator(timeout_s))
+            except BaseException:
+                self.release()
+                raise
 
     def _in_order(self, preferred: str | None) -> list[str]:
         alive = [seat for seat in self.seats if seat not in self._lost]

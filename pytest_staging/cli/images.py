@@ -69,7 +69,7 @@ def build(options: argparse.Namespace) -> int:
 
     workspace = workspace_of(options)
     cache = wiring.make_images(workspace, options.target)
-    target = wiring.make_target(options.target)
+    target = wiring.make_target(workspace, options.target)
     versions = [store.load_version(workspace, slug) for slug in options.slug or _living(workspace)]
     if not versions:
         raise WorkspaceError(f"no version to build in {workspace.versions_folder}. Make one with create-version.")

@@ -74,7 +74,7 @@ def run_promote(options: argparse.Namespace) -> int:
         workspace,
         options.candidate,
         options.campaign_id,
-        lambda target: wiring.make_images(workspace, target),
+        lambda target: wiring.images_here(workspace, target),
         override,
         options.dry_run,
     )

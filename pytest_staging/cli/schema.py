@@ -8,6 +8,8 @@ from typing import Any
 
 from pytest_staging.cli.command import add_command
 
+KINDS = ["benchmark", "script-target", "service", "targets", "version"]
+
 
 def add_commands(commands: Any) -> None:
     parser = add_command(
@@ -17,7 +19,7 @@ def add_commands(commands: Any) -> None:
         "staging-manager schema benchmark > .vscode/benchmark.schema.json",
         print_schema,
     )
-    parser.add_argument("kind", choices=["benchmark", "service", "targets", "version"], help="which file")
+    parser.add_argument("kind", choices=KINDS, help="which file")
 
 
 def print_schema(options: argparse.Namespace) -> int:

@@ -124,7 +124,9 @@ class ImageCache:
     def _building(self, version: Version, mode: str) -> Iterator[None]:
         spec = version.service.modes[mode]
         timeout_s = spec.build_timeout_s * max(1, len(spec.build)) + LOCK_MARGIN_S
-        with self._locked(version.slug, mode, timeout_s, f"{version.slug} in mode {mode} is being built"):
+        # What one host builds does not wait for another.
+        name = f"{mode}.{self.builder.name}"
+        with self._locked(version.slug, name, timeout_s, f"{version.slug} in mode {mode} is being built"):
             yield
 
     @contextmanager

@@ -160,3 +160,15 @@ class HostTaken(StagingError):
 
 class LeaseLost(CellFailure):
     """A host's lease ran out under a cell, or somebody else has it: what was measured may have been disturbed."""
+
+
+class VmFailed(StagingError):
+    """A VM could not be launched, found, reached or deleted. Ends with what its manager said."""
+
+
+class ToolUnsupported(ToolMissing):
+    """A program is installed, in a version that is not known to work."""
+
+
+class LoadUnfit(UsageProblem):
+    """The load tool cannot make the load that the benchmark asks for."""

@@ -74,8 +74,9 @@ class HostSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Inventory:
-    """The hosts by name, in the order of the file."""
+    """The hosts by name, in the order of the file. `generator_slots`: loads that this machine may send at once."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
     hosts: Annotated[Mapping[str, HostSpec], MinLen(1)]
+    generator_slots: Annotated[int, Ge(1), Le(64)] | None = None
     schema_version: int = 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,7 +88,8 @@ NOT_HERE = "not here"
 class Builder(Protocol):
     """Makes images. What it makes is found again by `ref`; whether it still fits is the cache's to decide."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def require_ready(self) -> None:
         """Raises ToolMissing (EngineMissing) with what to install or start."""
@@ -162,8 +163,8 @@ class Service(Protocol):
         ...
 
 
-class Target(Protocol):
-    """A place where cells run. One cell at a time: the lease is exclusive on the host, across campaigns."""
+class PlannedTarget(Protocol):
+    """What planning asks of the place where cells will run."""
 
     name: str
 
@@ -174,6 +175,10 @@ class Target(Protocol):
     def unfit_reason(self, mode: ModeSpec) -> str | None:
         """Why a mode cannot run here (`has no image`), or None."""
         ...
+
+
+class Target(PlannedTarget, Protocol):
+    """A place where cells run. One cell at a time: the lease is exclusive on the host, across campaigns."""
 
     def lease(self, holder: str, timeout_s: float) -> AbstractContextManager[None]:
         """Raises LeaseTimeout. Leftovers of a dead holder are ended before this returns."""
@@ -189,6 +194,14 @@ class Target(Protocol):
 
     def start(self, command: Command) -> Process:
         """Starts a program beside the service: the load tool."""
+        ...
+
+
+class HostTarget(Target, Protocol):
+    """A target that reaches its place over a connection."""
+
+    def close(self) -> None:
+        """Ends the connection; the next use makes one again."""
         ...
 
 
@@ -213,14 +226,37 @@ class LoadCommand:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Pace:
+    """How an open load kept to its rate: requests (or a script's iterations) per second, wanted and made.
+
+    `dropped` were never sent, `late` were sent after they were due; None where the tool cannot tell.
+    `from_intended_start` says whether latencies count from the instant at which a request was due.
+    """
+
+    intended_rps: float
+    achieved_rps: float
+    dropped: int | None = None
+    late: int | None = None
+    from_intended_start: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class LoadResult:
-    """Raw outcome of the load window: sorted latencies in ms of successful requests, counts of requests started."""
+    """Raw outcome of the load window: sorted latencies in ms of successful requests, counts of requests started.
+
+    A tool that keeps no latencies gives `percentiles_ms` (`p50`, `p95`, `p99`) and leaves `latencies_ms` empty; `missing`
+    says why one of them is not there. `duration_s` is set where the tool counted over other seconds than the window's.
+    """
 
     latencies_ms: Sequence[float]
     requests: int
     failures: int
     first_error: str | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    percentiles_ms: Mapping[str, float] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)
+    duration_s: float | None = None
+    pace: Pace | None = None
 
 
 class LoadTool(Protocol):
@@ -229,10 +265,16 @@ class LoadTool(Protocol):
     name: str
 
     def version(self) -> str:
-        """Raises ToolMissing with what to install."""
+        """Raises ToolMissing with what to install, ToolUnsupported when the version there is not known to work."""
         ...
 
-    def build_command(self, request: LoadRequest) -> LoadCommand: ...
+    def unfit_reason(self, load: Load, functions: Collection[str]) -> str | None:
+        """Why this tool cannot make that load with those functions (`makes closed load only`), or None."""
+        ...
+
+    def build_command(self, request: LoadRequest) -> LoadCommand:
+        """Writes what the tool needs into the request's folder. Raises LoadUnfit, ToolMissing, LoadFailed."""
+        ...
 
     def parse_output(self, request: LoadRequest, window_start_s: float, window_end_s: float) -> LoadResult:
         """Raises LoadFailed. The window is in epoch seconds."""

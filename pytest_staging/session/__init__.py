@@ -8,23 +8,22 @@ from pathlib import Path
 import pytest
 
 from pytest_staging import store, wiring
+from pytest_staging.campaign.fleet import HostFleet
 from pytest_staging.campaign.planning import load_pinned_benchmark, plan_campaign
 from pytest_staging.campaign.resuming import resume_campaign
 from pytest_staging.campaign.runner import smoke_benchmark
 from pytest_staging.campaign.transitions import settled
-from pytest_staging.contract import parse_inventory
 from pytest_staging.model.benchmark import Benchmark
 from pytest_staging.session.asking import (
-    DEFAULT_TARGET,
     find_workspace,
     read_asked,
     read_orders,
     read_request,
-    read_seats,
 )
 from pytest_staging.session.cells import SESSION_PLUGIN, CellSession, find_session
 from pytest_staging.session.controller import Controller
 from pytest_staging.session.exits import exiting
+from pytest_staging.session.hosts import count_slots, hosts_of, obtain_hosts, read_target
 from pytest_staging.store import Workspace
 
 __all__ = ["begin", "count_hosts", "find_session"]
@@ -38,34 +37,35 @@ def begin(config: pytest.Config) -> None:
         if shipped is None:
             with settled(workspace, changing=False):
                 controller = _make_controller(config, workspace)
-            _trim_workers(config)
+            _trim_workers(config, controller.slots)
             config.pluginmanager.register(controller, "staging-controller")
             shipped = json.dumps(controller.shipment())
         data = json.loads(shipped)
         campaign = store.parse_campaign(data["campaign"], "the controller's campaign")
         _default_arguments(config, workspace.root / campaign.benchmark_path)
-        seats = parse_inventory(json.dumps({"hosts": data["seats"]})).hosts if data["seats"] else {}
-        session = CellSession(config, workspace, campaign, data["finished"], seats)
+        session = CellSession(config, workspace, campaign, data["finished"], hosts_of(data["hosts"]))
         config.pluginmanager.register(session, SESSION_PLUGIN)
 
 
 def count_hosts(config: pytest.Config) -> int:
     """How many cells may be measured at once: one on each host."""
     with exiting():
-        return len(read_seats(config, find_workspace(config))) or 1
+        return count_slots(config, find_workspace(config))
 
 
 def _make_controller(config: pytest.Config, workspace: Workspace) -> Controller:
     orders = read_orders(config)
+    hosts = obtain_hosts(config, workspace)
+    target = wiring.make_fleet(workspace, read_target(config, workspace), hosts.seats)
     if orders.resumed:
         campaign = resume_campaign(workspace, config.option.staging_resume, read_asked(config), wiring.make_load_tool)
-        wiring.make_target(campaign.target).require_ready()
+        target.require_ready()
         benchmark = load_pinned_benchmark(workspace.campaign_folder(campaign.campaign_id), campaign)
     else:
-        target = wiring.make_target(config.option.staging_target or DEFAULT_TARGET)
         campaign = plan_campaign(workspace, read_request(config), wiring.make_load_tool, target)
         benchmark = _load_current(workspace.root / campaign.benchmark_path, campaign.smoke)
-    return Controller(config, workspace, campaign, benchmark, orders, read_seats(config, workspace))
+    left_out = target.left_out if isinstance(target, HostFleet) else {}
+    return Controller(config, workspace, campaign, benchmark, orders, hosts.without(left_out))
 
 
 def _load_current(path: Path, smoke: bool) -> Benchmark:
@@ -73,11 +73,11 @@ def _load_current(path: Path, smoke: bool) -> Benchmark:
     return smoke_benchmark(benchmark) if smoke else benchmark
 
 
-def _trim_workers(config: pytest.Config) -> None:
+def _trim_workers(config: pytest.Config, slots: int) -> None:
     """More workers than hosts would only wait, and disturb what is measured."""
     specs = getattr(config.option, "tx", None)
     if specs:
-        config.option.tx = specs[: count_hosts(config)]
+        config.option.tx = specs[:slots]
 
 
 def _default_arguments(config: pytest.Config, benchmark_path: Path) -> None:

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
-from pytest_staging import store, wiring
 from pytest_staging.campaign.matrix import ORDERS
 from pytest_staging.campaign.planning import CampaignRequest, parse_runs, parse_seed
 from pytest_staging.campaign.resuming import Asked
 from pytest_staging.contract import REQUIRED_MODES
-from pytest_staging.inventory import choose_hosts, seats_of
 from pytest_staging.model.errors import UsageProblem
-from pytest_staging.model.inventory import HostSpec
 from pytest_staging.session.controller import Orders
 from pytest_staging.session.verdicts import FAIL_ON
 from pytest_staging.store import Workspace
 
 DEFAULT_RUNS = "10"
-DEFAULT_TARGET = "local"
 
 
 def find_workspace(config: pytest.Config) -> Workspace:
@@ -86,30 +81,6 @@ def read_orders(config: pytest.Config) -> Orders:
         rebuild_all=option.force_rebuild_images,
         rebuild_modes=tuple(option.force_rebuild_mode),
     )
-
-
-def read_seats(config: pytest.Config, workspace: Workspace) -> dict[str, HostSpec]:
-    """The host slots that the campaign may use; none for a target that measures here. Raises UsageProblem."""
-    target = config.option.staging_target or DEFAULT_TARGET
-    if config.option.staging_resume and not config.option.staging_target:
-        folder = workspace.campaign_folder(config.option.staging_resume)
-        target = store.load_campaign(folder).target if (folder / "campaign.json").is_file() else target
-    names = [name for given in config.option.staging_hosts for name in given.split(",") if name]
-    if not wiring.needs_hosts(target):
-        if names:
-            raise UsageProblem(f"--staging-hosts goes with a target that has hosts, not with {target}.")
-        return {}
-    return seats_of(choose_hosts(store.load_inventory(workspace), names))
-
-
-def find_vm(config: pytest.Config) -> tuple[str, HostSpec] | None:
-    """The host that --staging-vm names, or the first; None without an inventory. Raises UsageProblem."""
-    workspace = find_workspace(config)
-    named = config.option.staging_vm
-    if not named and not (workspace.root / "targets.yaml").exists() and not os.environ.get("E2E_VM_HOST"):
-        return None
-    hosts = choose_hosts(store.load_inventory(workspace), [named] if named else [])
-    return next(iter(hosts.items()))
 
 
 def _ini(config: pytest.Config, name: str) -> str:

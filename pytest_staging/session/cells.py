@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Generator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -20,7 +21,7 @@ from pytest_staging.campaign.records import keep_lost_attempt, prepare_attempt, 
 from pytest_staging.campaign.runner import CellRunner
 from pytest_staging.model.campaign import Campaign, Cell, CellSummary
 from pytest_staging.model.errors import StagingError, UsageProblem
-from pytest_staging.model.inventory import HostSpec
+from pytest_staging.session.hosts import Hosts
 from pytest_staging.session.items import FIXTURE, SUMMARIES, CampaignFile, CellFailed, CellItem, StagingCell, cell_of
 from pytest_staging.session.progress import PHASE_FILE, write_phase
 from pytest_staging.store import Workspace
@@ -43,7 +44,7 @@ class CellSession:
         workspace: Workspace,
         campaign: Campaign,
         finished: Mapping[str, Finished],
-        seats: Mapping[str, HostSpec],
+        hosts: Hosts,
     ) -> None:
         self.config = config
         self.campaign = campaign
@@ -52,7 +53,8 @@ class CellSession:
         self.folder = workspace.campaign_folder(campaign.campaign_id)
         self._workspace = workspace
         self._benchmark_path = workspace.root / campaign.benchmark_path
-        self._pool = self._make_pool(dict(seats), read_worker_number(config))
+        self._hosts = hosts
+        self._pool = self._make_pool(read_worker_number(config))
         self._runner: CellRunner | None = None
         self._leased_block: str | None = None
         self._measured_on: dict[str, str] = {}
@@ -123,11 +125,15 @@ class CellSession:
 
     def pytest_unconfigure(self) -> None:
         """On the controller, after its workers: one that was killed left its service, and no next cell ends it."""
-        if self._has_workers and self._pool.seats == [HERE]:
-            target = wiring.make_target(self.campaign.target)
-            # Getting the lease ends leftovers. If another campaign has it, that one has done so.
-            with suppress(StagingError), target.lease(f"campaign {self.campaign.campaign_id}", 0.0):
-                pass
+        if self._has_workers:
+            with ThreadPoolExecutor(len(self._pool.seats)) as pool:
+                list(pool.map(self._end_leftovers, self._pool.seats))
+
+    def _end_leftovers(self, seat: str) -> None:
+        """Getting the lease ends them. If another campaign has it, that one has done so."""
+        target = wiring.make_target(self._workspace, self.campaign.target, self._seat(seat))
+        with suppress(StagingError), target.lease(f"campaign {self.campaign.campaign_id}", 0.0):
+            pass
 
     def cell_for(self, request: pytest.FixtureRequest) -> StagingCell:
         """What the fixture `staging_cell` gives."""
@@ -216,7 +222,10 @@ class CellSession:
         self._leased_block = None
         self._pool.release()
 
-    def _make_pool(self, seats: dict[str, HostSpec], number: int) -> HostPool:
+    def _seat(self, name: str) -> wiring.Seat | None:
+        return (name, self._hosts.seats[name]) if name in self._hosts.seats else None
+
+    def _make_pool(self, number: int) -> HostPool:
         def make(seat: str) -> CellRunner:
             return wiring.make_runner(
                 self._workspace,
@@ -224,12 +233,13 @@ class CellSession:
                 self.folder,
                 lambda cell_id, phase: write_phase(self.folder, cell_id, phase),
                 keep_failed=self.config.option.staging_keep_failed,
-                seat=(seat, seats[seat]) if seat in seats else None,
+                seat=self._seat(seat),
             )
 
-        names = list(seats) or [HERE]
+        names = list(self._hosts.seats) or [HERE]
         first = number % len(names)  # each worker begins with a host of its own
-        return HostPool([*names[first:], *names[:first]], make, f"campaign {self.campaign.campaign_id}")
+        generator = wiring.make_generator(self._hosts.generator_slots) if self._hosts.seats else None
+        return HostPool([*names[first:], *names[:first]], make, f"campaign {self.campaign.campaign_id}", generator)
 
     def _collector(self, parent: pytest.Collector) -> CampaignFile:
         return CampaignFile.from_parent(

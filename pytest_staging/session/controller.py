@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -18,10 +18,10 @@ from pytest_staging.campaign.records import Journal, count_attempts, exclusive, 
 from pytest_staging.model.benchmark import Benchmark
 from pytest_staging.model.campaign import Campaign, Cell, CellSummary
 from pytest_staging.model.errors import StorageError, WorkspaceError
-from pytest_staging.model.inventory import HostSpec
 from pytest_staging.reports.markdown import render_report
 from pytest_staging.session import junit
 from pytest_staging.session.exits import exiting
+from pytest_staging.session.hosts import Hosts
 from pytest_staging.session.images import check_forced, rebuild_forced
 from pytest_staging.session.items import in_order
 from pytest_staging.session.progress import PHASE_FILE, Estimate, LiveLine, render_cell
@@ -56,7 +56,7 @@ class Controller:
         campaign: Campaign,
         benchmark: Benchmark,
         orders: Orders,
-        seats: Mapping[str, HostSpec],
+        hosts: Hosts,
     ) -> None:
         self.config = config
         self.campaign = campaign
@@ -64,7 +64,7 @@ class Controller:
         self._workspace = workspace
         self._benchmark = benchmark
         self._orders = orders
-        self._seats = seats
+        self._hosts = hosts
         self._held = ExitStack()
         self._cells = {cell.cell_id: cell for cell in campaign.cells}
         self._journal: Journal | None = None
@@ -81,15 +81,19 @@ class Controller:
     def shipment(self) -> dict[str, Any]:
         """What every process that runs cells must know: the campaign, and the cells that are finished."""
         finished = {cell_id: [one.outcome, one.reason or "", one.attempt] for cell_id, one in self._finished.items()}
-        seats = {name: asdict(host) for name, host in self._seats.items()}
-        return {"campaign": asdict(self.campaign), "finished": finished, "seats": seats}
+        return {"campaign": asdict(self.campaign), "finished": finished, "hosts": self._hosts.shipment()}
+
+    @property
+    def slots(self) -> int:
+        """How many cells may be measured at once."""
+        return len(self._hosts.seats) or 1
 
     def pytest_report_header(self) -> list[str]:
         lines = render_header(self.campaign, self._benchmark, len(self._finished))
         asked = getattr(self.config.option, "numprocesses", None)
-        seats = len(self._seats) or 1
+        lines += self._hosts.render()
         if asked and asked > len(self.config.option.tx):
-            hosts = "1 host, so 1 worker" if seats == 1 else f"{seats} host slots, so {seats} workers"
+            hosts = "1 host, so 1 worker" if self.slots == 1 else f"{self.slots} host slots, so as many workers"
             lines.append(f"staging: {hosts}: cells on one host never overlap")
         return lines
 
@@ -188,7 +192,8 @@ class Controller:
                 f"campaign {self.campaign.campaign_id} went on while this session began. Resume again."
             )
         self._journal.decide_looks(self._benchmark)
-        rebuild_forced(self._workspace, self.campaign, self._orders.forced_modes(self.campaign), self.folder / "builds")
+        forced = self._orders.forced_modes(self.campaign)
+        rebuild_forced(self._workspace, self.campaign, forced, self.folder / "builds", self._hosts.seats)
 
     def _report_verdicts(self, session: pytest.Session) -> None:
         """As reports of the controller: they reach JUnit, the counts and the exit status like any test's."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from pytest_staging import store, wiring
 from pytest_staging.model.campaign import Campaign
 from pytest_staging.model.errors import UsageProblem
+from pytest_staging.model.inventory import HostSpec
 from pytest_staging.model.ports import Image
 from pytest_staging.store import Workspace
 
@@ -41,11 +42,22 @@ def check_forced(modes: Collection[str], campaign: Campaign, resumed: bool) -> N
             raise UsageProblem(f"--force-rebuild-mode {mode}: the benchmark has {known}.")
 
 
-def rebuild_forced(workspace: Workspace, campaign: Campaign, modes: Collection[str], folder: Path) -> None:
-    """Builds each version in `modes`, once, before any cell. Raises BuildFailed; the log stays in `folder`."""
-    cache = wiring.make_images(workspace, campaign.target)
-    for slug in campaign.slugs if modes else ():
-        version = store.load_version(workspace, slug)
-        for mode in dict.fromkeys(modes):
-            folder.mkdir(parents=True, exist_ok=True)
-            cache.ensure(version, mode, folder / f"{slug}__{mode}.log", force=True)
+def rebuild_forced(
+    workspace: Workspace,
+    campaign: Campaign,
+    modes: Collection[str],
+    folder: Path,
+    seats: Mapping[str, HostSpec],
+) -> None:
+    """Builds each version in `modes`, once on each host, before any cell. Raises BuildFailed; logs stay in `folder`."""
+    if not modes:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    built_on = seats if wiring.images_here(workspace, campaign.target) is None else {}
+    for seat in built_on.items() or [None]:
+        cache = wiring.make_images(workspace, campaign.target, seat)
+        end = f"@{seat[0]}" if seat else ""
+        for slug in campaign.slugs:
+            version = store.load_version(workspace, slug)
+            for mode in dict.fromkeys(modes):
+                cache.ensure(version, mode, folder / f"{slug}__{mode}{end}.log", force=True)

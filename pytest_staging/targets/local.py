@@ -43,7 +43,7 @@ class LocalTarget:
         """Exclusive on this host, over processes and campaigns; released by the kernel when the holder dies."""
         from filelock import FileLock, Timeout
 
-        _private_folder(self.lease_path.parent)
+        private_folder(self.lease_path.parent)
         lock = FileLock(str(self.lease_path))
         with durable.storing(self.lease_path):
             try:
@@ -285,7 +285,8 @@ def default_lease_folder() -> Path:
     return Path(named) if named else Path(tempfile.gettempdir()) / f"pytest-staging-{os.getuid()}"
 
 
-def _private_folder(folder: Path) -> None:
+def private_folder(folder: Path) -> None:
+    """Makes a folder that only its user reads. Raises StorageError."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:

@@ -7,13 +7,17 @@ long as it lives. Source: proc_uptime(5), random(4) for boot_id.
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import secrets
 import socket
 import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 from pytest_staging.model.errors import ConnectionLost, HostUnreachable, LeaseLost, LeaseTimeout, StagingError
 from pytest_staging.model.inventory import HostSpec
@@ -26,6 +30,7 @@ TTL_S = 60
 FIRST_POLL_S, MAX_POLL_S = 0.05, 1.0
 CALL_S = 10.0
 MAX_HOLDER_LETTERS = 200
+_HOLDER_END = re.compile(r"\(pid (\d+)\) on (\S+)$")
 
 # A file: token, boot, uptime in whole seconds at which it ends, epoch second at which it began, holder. One that makes
 # no sense, after a full disk say, is free.
@@ -44,11 +49,11 @@ save() {
     mv -f "$folder/new" "$folder/held"
 }
 """
-# $1 folder, $2 token, $3 seconds, $4 holder
+# $1 folder, $2 token, $3 seconds, $4 holder, $5 a holder that is known to be dead
 _TAKE = (
     _COMMON
     + r"""
-load; [ "$now" -ge "$until" ] || { echo "taken $holder"; exit 0; }
+load; [ "$now" -ge "$until" ] || [ "${5:-.}" = "$holder" ] || { echo "taken $holder"; exit 0; }
 token=$2 holder=$4 since=$(date +%s); save "$3" && echo held
 """
 )
@@ -155,13 +160,17 @@ def take_lease(host: Host, holder: str, timeout_s: float, ttl_s: int = TTL_S) ->
     folder = f"{host.prepare()}/lease"
     token, name = secrets.token_hex(16), _holder_text(holder)
     until, pause_s = time.monotonic() + timeout_s, FIRST_POLL_S
-    arguments = (folder, token, str(ttl_s), name)
+    dead = ""
     while True:
         began = time.monotonic()
+        arguments = (folder, token, str(ttl_s), name, dead)
         result = host.connection.run_script(_TAKE, *arguments, deadline_s=QUICK_S).require("taking the lease")
         kind, _, rest = result.stdout.decode(errors="replace").strip().partition(" ")
         if kind == "held":
             return HeldLease(host, token, ttl_s, began)
+        if not dead and _is_dead(rest):
+            dead = rest
+            continue
         if time.monotonic() + pause_s > until:
             waited = f"waited {timeout_s:g} s. Let it finish, or stop it; a dead one's lease ends within {ttl_s} s."
             raise LeaseTimeout(f"the host {host.name} is measured by {rest}; {waited}")
@@ -183,5 +192,28 @@ def lease_mark(host: Host) -> str:
 
 
 def _holder_text(holder: str) -> str:
-    text = f"{holder} (pid {os.getpid()}) on {socket.gethostname()}"
-    return "".join(letter for letter in text if letter.isprintable())[:MAX_HOLDER_LETTERS]
+    end = f" (pid {os.getpid()}) on {_here()}"
+    return "".join(letter for letter in holder if letter.isprintable())[: MAX_HOLDER_LETTERS - len(end)] + end
+
+
+def _is_dead(text: str) -> bool:
+    """Whether a holder was a process of this machine that has ended: its lease need not be waited for."""
+    found = _HOLDER_END.search(text)
+    if found is None or found[2] != _here():
+        return False
+    try:
+        os.kill(int(found[1]), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
+@cache
+def _here() -> str:
+    """This machine, since it started, and the processes that one sees from here: in a container others do."""
+    facts = []
+    with suppress(OSError):  # not on every system
+        facts = [Path("/proc/sys/kernel/random/boot_id").read_text(), os.readlink("/proc/self/ns/pid")]
+    return f"{socket.gethostname()[:64]}/{hashlib.sha256(repr(facts).encode()).hexdigest()[:8]}"

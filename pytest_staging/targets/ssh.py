@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -116,8 +116,7 @@ class SshTarget:
 
         The image's `path` is a folder of the host.
         """
-        if self._held:
-            self._held.require()
+        self.require_lease()
         log = StreamedLog(deployment.log)
         try:
             return self._deploy(deployment, log)
@@ -127,9 +126,22 @@ class SshTarget:
                 raise ConnectionLost(str(error)) from error
             raise
 
+    def require_lease(self) -> None:
+        """Raises LeaseLost when the lease that was taken is not ours any more."""
+        if self._held:
+            self._held.require()
+
+    def lease_lost(self) -> Callable[[], str]:
+        """Says, at the cost of no call, why the lease that is held now was lost; nothing while it was not."""
+        return self._held.lost_reason if self._held else str
+
     def start(self, command: Command) -> LocalProcess:
         """On this machine, but under the host's lease: another campaign may measure here and end what is its own."""
         return LocalProcess(command, {LEASE_MARK: self._generator_mark()})
+
+    def close(self) -> None:
+        """Ends the connection; the next use dials again."""
+        self.host.connection.close()
 
     def _deploy(self, deployment: Deployment, log: StreamedLog) -> RemoteService:
         host, forwarded = self.host, self.host.spec.traffic is Traffic.FORWARDED
@@ -150,8 +162,9 @@ class SshTarget:
             raise
         shown = f"[{host.address}]" if ":" in host.address else host.address
         base_url = f"http://{LOOPBACK}:{forward.port}" if forward else f"http://{shown}:{port}"
-        lost = self._held.lost_reason if self._held else str
-        return RemoteService(host, process, mark, log, port, base_url=base_url, forward=forward, lease_lost=lost)
+        return RemoteService(
+            host, process, mark, log, port, base_url=base_url, forward=forward, lease_lost=self.lease_lost()
+        )
 
     def _free_port(self, command: Command) -> int:
         """Nobody listens there now. Raises ServiceFailed when there is nothing to start."""
@@ -167,4 +180,5 @@ class SshTarget:
 
     def _generator_mark(self) -> str:
         """Of what runs on this machine for the host."""
-        return f"{self._local.lease_path}.{self.host_name}"
+        where = f"{self.host.connection.endpoint.address}:{self.host.connection.endpoint.port}"
+        return f"{self._local.lease_path}@{where}{self.host.shown_root}"

@@ -232,7 +232,7 @@ def test_somebody_builds_for_too_long(root: Path, monkeypatch: pytest.MonkeyPatc
     folder = root / "versions" / "baseline" / "images"
     folder.mkdir()
     with (
-        FileLock(str(folder / ".native.lock")),
+        FileLock(str(folder / ".native.artifact.lock")),
         pytest.raises(LeaseTimeout, match=r"baseline in mode native is being built elsewhere for over 0\.1 s"),
     ):
         ensure(root)

@@ -186,3 +186,36 @@ def test_a_mode_without_an_image(sample: Path, tmp_path: Path) -> None:
     done = run_campaign(root, *DOCKER)
     assert "mode 'native' has no image, which the target docker needs" in done.stdout
     assert list(root.glob("versions/*/images/*")) == []
+
+
+DEPLOY = """#!/bin/sh
+set -e
+docker run -d --label "campaign=$STAGING_CAMPAIGN" --name "$NAMESPACE" -p "127.0.0.1::$STAGING_SERVICE_PORT" \\
+  -e STAGING_HOST=0.0.0.0 -e "STAGING_PORT=$STAGING_SERVICE_PORT" -e "STAGING_MODE=$STAGING_MODE" "$STAGING_IMAGE_ID" >&2
+echo "url=http://$(docker port "$NAMESPACE" "$STAGING_SERVICE_PORT" | head -n 1)"
+"""
+DESTROY = """#!/bin/sh
+docker rm -f -v "$NAMESPACE" >&2 || ! docker inspect "$NAMESPACE" >/dev/null 2>&1
+"""
+
+
+def test_scripts_of_the_users(sample: Path, engine: Engine) -> None:
+    """SM-06: the target `script` measures what any pair of deploy and destroy programs puts up, and leaves nothing."""
+    folder = sample / "deploy"
+    folder.mkdir()
+    for name, text in {"up": DEPLOY, "down": DESTROY}.items():
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    path = folder / "script-target.yaml"
+    path.write_text("deploy: [deploy/up]\ndestroy: [deploy/down]\nlog: [sh, -c, 'docker logs $NAMESPACE 2>&1']\n")
+    script = ("--staging-target", "script", "--candidate", "nodelay")
+    result = run_campaign(sample, *script, campaign_id="scripted", env=engine.environment)
+    assert result.returncode in (0, 1), result.stdout
+    summaries = read_summaries(sample, "scripted")
+    assert [one["reason"] for one in summaries.values() if one["outcome"] != "passed"] == []
+    assert len(summaries) == 4
+    assert engine("ps", "--all", "--quiet", "--filter", "label=campaign=scripted") == ""
+    path.write_text("deploy: [deploy/upp]\ndestroy: [deploy/down]\n")
+    result = run_campaign(sample, *script, campaign_id="typo", env=engine.environment)
+    assert result.returncode == 2
+    assert "deploy/upp is no program" in result.stdout

@@ -25,7 +25,7 @@ from running import (
 )
 
 # As many workers as the user asked for, whatever the number of hosts: then only the lease keeps their cells apart.
-MORE_HOSTS = "import pytest_staging.session\npytest_staging.session.count_hosts = lambda config: 2\n"
+MORE_HOSTS = "from pytest_staging.session.controller import Controller\nController.slots = 2\n"
 MEASURED = ("metrics", "phases", "started_at", "finished_at")
 
 

@@ -16,6 +16,7 @@ from places import HERE, WORK, Place, answer, ssh_spec
 from workspaces import wait_for
 
 from pytest_staging.model.errors import LeaseLost, LeaseTimeout, WorkspaceError
+from pytest_staging.targets import remote_lease
 from pytest_staging.targets.remote_clean import clean
 from pytest_staging.targets.remote_lease import read_leases
 from pytest_staging.targets.ssh import SshTarget
@@ -54,8 +55,19 @@ def test_it_stays_while_its_holder_lives(ssh: Place, lab_host: LabHost) -> None:
             assert lab_host.processes("sleep 300") == []
 
 
-def test_a_dead_holder(ssh: Place, lab_host: LabHost) -> None:
+def test_a_holder_that_died_here(ssh: Place, lab_host: LabHost) -> None:
+    """SM-06: nobody waits for a process of this machine that is known to be dead; its leftovers are ended."""
+    with holder(ssh, ttl_s=600) as first:
+        first.kill()
+        first.wait()
+        assert lab_host.processes("sleep 300"), "the test proves something only while it lives"
+        with make_target(ssh).lease("campaign second", 0.1):
+            assert lab_host.processes("sleep 300") == []
+
+
+def test_a_dead_holder(ssh: Place, lab_host: LabHost, monkeypatch: pytest.MonkeyPatch) -> None:
     """SM-06: a lease runs out on the host, not before, and what its holder left running there is ended first."""
+    monkeypatch.setattr(remote_lease, "_here", lambda: "another-machine")
     with holder(ssh, ttl_s=3) as first:
         first.kill()
         first.wait()

@@ -1,0 +1,121 @@
+"""The hosts of a session: which ones the options name, which ones answer, and how they are told to workers."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import pytest
+
+from pytest_staging import store, wiring
+from pytest_staging.contract import parse_inventory
+from pytest_staging.inventory import choose_hosts, seats_of
+from pytest_staging.model.errors import UsageProblem
+from pytest_staging.model.inventory import HostSpec, Inventory
+from pytest_staging.store import Workspace
+
+DEFAULT_TARGET = "local"
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """The host slots on which this session measures, the ones that it cannot use, and how many loads are sent at once.
+
+    Empty for targets that measure where pytest runs.
+    """
+
+    seats: Mapping[str, HostSpec] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    generator_slots: int | None = None
+
+    def without(self, left_out: Mapping[str, str]) -> Hosts:
+        """The same, less those that cannot be used, each with its reason."""
+        seats = {name: host for name, host in self.seats.items() if name not in left_out}
+        return replace(self, seats=seats, left_out=left_out)
+
+    def shipment(self) -> dict[str, Any]:
+        """As plain data, for workers."""
+        return {"hosts": {name: asdict(host) for name, host in self.seats.items()},
+                "generator_slots": self.generator_slots}  # fmt: skip
+
+    def render(self) -> list[str]:
+        """For the session's header."""
+        lines = [f"staging: hosts {', '.join(self.seats)}"] if self.seats else []
+        return [*lines, *(f"staging: left out: {name}: {reason}" for name, reason in self.left_out.items())]
+
+
+def hosts_of(shipment: Mapping[str, Any]) -> Hosts:
+    """What `Hosts.shipment` made."""
+    if not shipment["hosts"]:
+        return Hosts()
+    inventory = parse_inventory(json.dumps(shipment), "the controller's hosts")
+    return Hosts(inventory.hosts, generator_slots=inventory.generator_slots)
+
+
+def read_target(config: pytest.Config, workspace: Workspace) -> str:
+    """The target's name: of the option, of the campaign that goes on, or the default."""
+    if named := config.option.staging_target:
+        return str(named)
+    folder = workspace.campaign_folder(config.option.staging_resume) if config.option.staging_resume else None
+    if folder and (folder / "campaign.json").is_file():
+        return store.load_campaign(folder).target
+    return DEFAULT_TARGET
+
+
+def count_slots(config: pytest.Config, workspace: Workspace) -> int:
+    """How many cells may be measured at once, as far as the inventory tells. Raises UsageProblem."""
+    inventory = _read_inventory(config, workspace)
+    return len(seats_of(inventory.hosts)) if inventory else 1
+
+
+def obtain_hosts(config: pytest.Config, workspace: Workspace) -> Hosts:
+    """The host slots that the campaign may use; VMs are launched for it, and taken away when the session ends.
+
+    None are for a target that measures here. Raises UsageProblem, ToolMissing, VmFailed.
+    """
+    inventory = _read_inventory(config, workspace)
+    if inventory is None:
+        return Hosts()
+    hosts = inventory.hosts
+    if not config.option.collectonly:
+        from pytest_staging.lifecycle.obtaining import obtained
+
+        held = ExitStack()
+        config.add_cleanup(held.close)
+        hosts = held.enter_context(obtained(hosts, _say))
+    return Hosts(seats_of(hosts), generator_slots=inventory.generator_slots)
+
+
+def find_vm(config: pytest.Config, workspace: Workspace) -> tuple[str, HostSpec] | None:
+    """The host that --staging-vm names, or the first; None without an inventory. Raises UsageProblem."""
+    named = config.option.staging_vm
+    if not named and not (workspace.root / "targets.yaml").exists() and not os.environ.get("E2E_VM_HOST"):
+        return None
+    hosts = choose_hosts(store.load_inventory(workspace), [named] if named else [])
+    return next(iter(hosts.items()))
+
+
+def _read_inventory(config: pytest.Config, workspace: Workspace) -> Inventory | None:
+    target = read_target(config, workspace)
+    names = [name for given in config.option.staging_hosts for name in given.split(",") if name]
+    if not wiring.needs_hosts(target):
+        if names:
+            raise UsageProblem(f"--staging-hosts goes with a target that has hosts, not with {target}.")
+        return None
+    inventory = store.load_inventory(workspace)
+    chosen = choose_hosts(inventory, names)
+    for name, host in chosen.items():
+        if host.generator:
+            raise UsageProblem(
+                f"host {name}: no load tool here can send its load from another host, and targets.yaml names "
+                f"generator {host.generator}. Remove that: the load comes from the machine on which pytest runs."
+            )
+    return replace(inventory, hosts=chosen)
+
+
+def _say(sentence: str) -> None:
+    print(f"staging: {sentence}", flush=True)
