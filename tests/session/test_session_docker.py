@@ -190,9 +190,10 @@ def test_a_mode_without_an_image(sample: Path, tmp_path: Path) -> None:
 
 DEPLOY = """#!/bin/sh
 set -e
-docker run -d --label "campaign=$STAGING_CAMPAIGN" --name "$NAMESPACE" -p "127.0.0.1::$STAGING_SERVICE_PORT" \\
-  -e STAGING_HOST=0.0.0.0 -e "STAGING_PORT=$STAGING_SERVICE_PORT" -e "STAGING_MODE=$STAGING_MODE" "$STAGING_IMAGE_ID" >&2
-echo "url=http://$(docker port "$NAMESPACE" "$STAGING_SERVICE_PORT" | head -n 1)"
+port=$STAGING_SERVICE_PORT
+docker run -d --label "campaign=$STAGING_CAMPAIGN" --name "$NAMESPACE" -p "127.0.0.1::$port" \\
+  -e STAGING_HOST=0.0.0.0 -e "STAGING_PORT=$port" -e "STAGING_MODE=$STAGING_MODE" "$STAGING_IMAGE_ID" >&2
+echo "url=http://$(docker port "$NAMESPACE" "$port" | head -n 1)"
 """
 DESTROY = """#!/bin/sh
 docker rm -f -v "$NAMESPACE" >&2 || ! docker inspect "$NAMESPACE" >/dev/null 2>&1

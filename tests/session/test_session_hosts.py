@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import yaml
+from remote import Lab, make_key, make_remote, remove_hosts, run_lab_script, start_lab, write_inventory
 from running import (
     DEADLINE_S,
     await_that,
@@ -18,7 +17,6 @@ from running import (
     environment,
     folder_of,
     lease_of,
-    make_small,
     read_aggregate,
     read_campaign,
     read_summaries,
@@ -27,40 +25,8 @@ from running import (
     started_campaign,
 )
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ssh"))
-
-import itertools
-
-from hosting import LabHost, call, make_key, remove_hosts, run_lab_script, start_host
-
-WORK = "/srv/staging"
-PYTHON = ["/usr/bin/python3", "-I", "{artifact}/service.py"]
 SSH = ("--staging-target", "ssh")
 AUTO = (*SSH, "-n", "auto", "-p", "no:cacheprovider")
-
-
-@dataclass(frozen=True)
-class Lab:
-    """Three hosts, and what an inventory says about them."""
-
-    hosts: dict[str, LabHost]
-    key: Path
-
-    def entry(self, name: str) -> dict[str, object]:
-        host = self.hosts[name]
-        inside = call("docker", "inspect", "-f", "{{.NetworkSettings.IPAddress}}", host.container)
-        return {
-            "address": host.address,
-            "user": "root",
-            "key": str(self.key),
-            "known_hosts": str(host.known_hosts),
-            "service_address": inside,
-            "work_directory": WORK,
-        }
-
-    def left(self) -> list[str]:
-        """What of ours still runs on the hosts that answer."""
-        return [line for host in self.hosts.values() for line in host.processes("service.py")]
 
 
 @pytest.fixture(scope="module")
@@ -72,12 +38,9 @@ def make_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int
     made: list[str] = []
 
     def make(count: int) -> Lab:
-        hosts = {}
-        for number in range(1, count + 1):
-            host = start_host(key, folder / str(len(made)))
-            made.append(host.container)
-            hosts[f"vm-{number}"] = host
-        return Lab(hosts, key)
+        lab = start_lab(count, key, folder / str(len(made)))
+        made.extend(host.container for host in lab.hosts.values())
+        return lab
 
     yield make
     remove_hosts(made)
@@ -94,23 +57,6 @@ def no_user_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-
-
-def make_remote(root: Path, lab: Lab, **top: object) -> Path:
-    """A workspace whose service runs on the lab's hosts, and whose inventory names them."""
-    make_small(root, duration_s=0.4)
-    for path in root.glob("versions/*/snapshot/service.yaml"):
-        data = json.loads(path.read_text())
-        for mode in data["modes"].values():
-            mode["start"] = PYTHON
-        path.write_text(json.dumps(data))
-    write_inventory(root, {name: lab.entry(name) for name in lab.hosts}, **top)
-    return root
-
-
-def write_inventory(root: Path, hosts: dict[str, dict[str, object]], **top: object) -> None:
-    text = yaml.safe_dump({"hosts": hosts, "generator_slots": 3, **top}, sort_keys=False)
-    (root / "targets.yaml").write_text(text)
 
 
 def intervals_by_host(root: Path) -> dict[str, list[tuple[str, str]]]:
