@@ -106,12 +106,12 @@ def staging_images(request: pytest.FixtureRequest) -> Any:
 def staging_vm(request: pytest.FixtureRequest) -> Iterator[Any]:
     """A host of targets.yaml over SSH: `run`, `put`, `get`, `sync`, `forward`. Skips where no host is named."""
     from pytest_staging.session.asking import find_workspace
-    from pytest_staging.session.hosts import find_vm
+    from pytest_staging.session.hosts import one_vm
     from pytest_staging.session.vm import StagingVm
 
-    found = find_vm(request.config, find_workspace(request.config))
-    if found is None:
-        pytest.skip("staging_vm needs a host: write targets.yaml, or set E2E_VM_HOST")
-    vm = StagingVm(*found)
-    yield vm
-    vm.close()
+    with one_vm(request.config, find_workspace(request.config)) as found:
+        if found is None:
+            pytest.skip("staging_vm needs a host: write targets.yaml, or set E2E_VM_HOST")
+        vm = StagingVm(*found)
+        yield vm
+        vm.close()

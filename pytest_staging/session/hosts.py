@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -13,8 +13,8 @@ import pytest
 
 from pytest_staging import store, wiring
 from pytest_staging.contract import parse_inventory
-from pytest_staging.inventory import choose_hosts, seats_of
-from pytest_staging.model.errors import UsageProblem
+from pytest_staging.inventory import choose_hosts, inventory_of, seats_of
+from pytest_staging.model.errors import StagingError, UsageProblem
 from pytest_staging.model.inventory import HostSpec, Inventory
 from pytest_staging.store import Workspace
 
@@ -85,18 +85,27 @@ def obtain_hosts(config: pytest.Config, workspace: Workspace) -> Hosts:
         from pytest_staging.lifecycle.obtaining import obtained
 
         held = ExitStack()
-        config.add_cleanup(held.close)
+        config.add_cleanup(lambda: _close(held))
         hosts = held.enter_context(obtained(hosts, _say))
     return Hosts(seats_of(hosts), generator_slots=inventory.generator_slots)
 
 
-def find_vm(config: pytest.Config, workspace: Workspace) -> tuple[str, HostSpec] | None:
-    """The host that --staging-vm names, or the first; None without an inventory. Raises UsageProblem."""
+@contextmanager
+def one_vm(config: pytest.Config, workspace: Workspace) -> Iterator[tuple[str, HostSpec] | None]:
+    """The host that --staging-vm names, or the first, for as long as the block lasts; None without an inventory.
+
+    Raises UsageProblem, ToolMissing, VmFailed.
+    """
     named = config.option.staging_vm
-    if not named and not (workspace.root / "targets.yaml").exists() and not os.environ.get("E2E_VM_HOST"):
-        return None
-    hosts = choose_hosts(store.load_inventory(workspace), [named] if named else [])
-    return next(iter(hosts.items()))
+    if not named and not (workspace.root / "targets.yaml").exists() and inventory_of(os.environ) is None:
+        yield None
+        return
+    from pytest_staging.lifecycle.obtaining import obtained
+
+    hosts = choose_hosts(store.load_inventory(workspace), [named] if named else [], "--staging-vm")
+    first = next(iter(hosts))
+    with obtained({first: hosts[first]}, _say) as found:
+        yield first, found[first]
 
 
 def _read_inventory(config: pytest.Config, workspace: Workspace) -> Inventory | None:
@@ -115,6 +124,14 @@ def _read_inventory(config: pytest.Config, workspace: Workspace) -> Inventory | 
                 f"generator {host.generator}. Remove that: the load comes from the machine on which pytest runs."
             )
     return replace(inventory, hosts=chosen)
+
+
+def _close(held: ExitStack) -> None:
+    """pytest is past its reports by then, so what cannot be taken away is said here."""
+    try:
+        held.close()
+    except StagingError as error:
+        _say(str(error))
 
 
 def _say(sentence: str) -> None:
