@@ -18,6 +18,8 @@ CONNECT_TIMEOUT_S = 10.0
 # sshd allows 10 sessions on a connection; processes that run for long hold some of them.
 SESSIONS_AT_ONCE = 4
 BUSY_S = 15.0
+# Whoever lost a connection has waited for that already.
+REDIAL_S = 3.0
 GONE = (paramiko.SSHException, EOFError, OSError)
 
 
@@ -35,14 +37,14 @@ class KeptConnection:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.endpoint}>"
 
-    def connect(self) -> Link:
+    def connect(self, timeout_s: float | None = None) -> Link:
         """Dials unless it is connected. Raises HostUnreachable, HostKeyRefused or LoginRefused."""
         with self._dialling:
             if self._link is None or not self._link.is_alive:
                 if self._link:
                     self._link.close()
                 self._link = None
-                self._link = Link(self.endpoint, self.connect_timeout_s)
+                self._link = Link(self.endpoint, timeout_s or self.connect_timeout_s)
                 self.times_dialled += 1
             return self._link
 
@@ -78,7 +80,7 @@ class KeptConnection:
         patience = min(until, time.monotonic() + busy_s)
         pause_s, lost = 0.01, 0
         while True:
-            link = self.connect()
+            link = self.connect(REDIAL_S if lost else None)
             try:
                 timeout_s = max(0.1, min(until - time.monotonic(), self.connect_timeout_s))
                 return link, link.transport.open_session(window_size=WINDOW_BYTES, timeout=timeout_s)
@@ -92,9 +94,10 @@ class KeptConnection:
                     time.sleep(pause_s)
                     pause_s = min(2 * pause_s, 0.25)
                     continue
-                # Nothing was asked for yet, so one more connection may be tried.
+                # Nothing was asked for yet, so one more connection may be tried; not where a whole silence was waited
+                # for already.
                 lost += 1
-                if lost > 1 or link.is_alive:
+                if lost > 1 or link.is_alive or link.fell_silent:
                     raise ConnectionLost(f"{self.endpoint}: no session: {gone(link, error)}") from error
 
     @contextmanager

@@ -32,6 +32,11 @@ class Link(Dialled):
     def is_alive(self) -> bool:
         return not self._closed.is_set() and self.transport.is_active()
 
+    @property
+    def fell_silent(self) -> bool:
+        """Whether it was given up because nothing came from the host."""
+        return bool(self._reason)
+
     def lost_reason(self) -> str:
         """Why it ended, for the end of a sentence."""
         if self._reason:

@@ -8,10 +8,19 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pytest_staging.engine import GONE, Engine
-from pytest_staging.model.errors import EngineLost, EngineRefused, PortTaken, ServiceFailed, StagingError
+from pytest_staging.model.errors import (
+    HOST_GONE,
+    ConnectionLost,
+    EngineLost,
+    EngineRefused,
+    LeaseLost,
+    PortTaken,
+    ServiceFailed,
+    StagingError,
+)
 from pytest_staging.targets.cgroups import MemoryGroup, machine_oom_kills, memory_group
 from pytest_staging.targets.container_output import ContainerOutput
 
@@ -36,11 +45,65 @@ class Made:
     memory_limit_bytes: int | None
 
 
+class Ground(Protocol):
+    """What a container's service needs of the machine that its engine runs on."""
+
+    name: str
+
+    def listen_address(self) -> str:
+        """Where a container's port is published there."""
+        ...
+
+    def reach(self, port: int) -> str:
+        """The base URL at which a published port answers here."""
+        ...
+
+    def leave(self) -> None:
+        """Ends what `reach` made. May be called twice."""
+        ...
+
+    def memory_group(self, pid: int, container_id: str) -> MemoryGroup | None:
+        """The control group of a container's main process, or None."""
+        ...
+
+    def oom_kills(self) -> int | None:
+        """How many processes the machine's kernel has killed for want of memory, or None."""
+        ...
+
+    def lease_lost(self) -> str:
+        """Why the lease is not ours any more; empty while it is. Costs no call."""
+        ...
+
+
+class ThisMachine:
+    """The ground of an engine on this machine, whose lease the kernel keeps."""
+
+    name = "this machine"
+
+    def listen_address(self) -> str:
+        return LOOPBACK
+
+    def reach(self, port: int) -> str:
+        return f"http://{LOOPBACK}:{port}"
+
+    def leave(self) -> None:
+        """There is nothing to end."""
+
+    def memory_group(self, pid: int, container_id: str) -> MemoryGroup | None:
+        return memory_group(pid, container_id)
+
+    def oom_kills(self) -> int | None:
+        return machine_oom_kills()
+
+    def lease_lost(self) -> str:
+        return ""
+
+
 class ContainerService:
     """A created container, to be started here. Whoever makes one stops it, also when it cannot be started."""
 
-    def __init__(self, engine: Engine, made: Made, log: Path) -> None:
-        self._engine, self._made = engine, made
+    def __init__(self, engine: Engine, made: Made, log: Path, ground: Ground) -> None:
+        self._engine, self._made, self._ground = engine, made, ground
         self._api = engine.client.api
         self._code: int | None = None
         self._lost: StagingError | None = None
@@ -49,17 +112,14 @@ class ContainerService:
         self._starved = self._asked = False
         self._stopped = ""
         self._group: MemoryGroup | None = None
-        self._oom_kills_before = machine_oom_kills()
+        self._oom_kills_before = ground.oom_kills()
         self._stop_signal = "SIGTERM"
-        self._port = 0  # nobody can listen there
+        self._port = 0
+        self.base_url = f"http://{LOOPBACK}:0"  # nobody can listen there
         self._output = ContainerOutput(engine, made.id, log)
 
-    @property
-    def base_url(self) -> str:
-        return f"http://{LOOPBACK}:{self._port}"
-
     def start(self) -> None:
-        """Raises ServiceFailed with the engine's words, PortTaken, or EngineLost."""
+        """Raises ServiceFailed with the engine's words, PortTaken, EngineLost or ConnectionLost."""
         try:
             self._call("start", self._api.start, accept=())
         except EngineRefused as error:
@@ -73,11 +133,15 @@ class ContainerService:
         with suppress(StagingError):
             self._call("remove", self._api.remove_container, v=True, force=True)
         self._output.close(LAST_WORDS_S)
+        self._ground.leave()
 
     def poll(self) -> int | None:
-        """Costs no call. Raises EngineLost once the engine has let go of its answer."""
+        """Costs no call. Raises EngineLost once the engine has let go of its answer; ConnectionLost, LeaseLost."""
+        if not self._stopped and (reason := self._ground.lease_lost()):
+            raise LeaseLost(f"{self._ground.name}: the lease of the host was lost: {reason}.")
         if self._code is None and self._lost is not None:
-            raise EngineLost(f"the service is lost from sight: {self._lost}") from self._lost
+            gone = ConnectionLost if isinstance(self._lost, HOST_GONE) else EngineLost
+            raise gone(f"the service is lost from sight: {self._lost}") from self._lost
         return self._code
 
     def ending(self) -> str:
@@ -91,21 +155,23 @@ class ContainerService:
         return self._ending
 
     def stop(self, grace_s: float, keep: bool = False) -> str:
-        """As the Protocol says, by the image's own stop signal. Raises EngineLost, the first time.
+        """As the Protocol says, by the image's own stop signal. Raises EngineLost or ConnectionLost, the first time.
 
         Bounded by the grace, 10 s for the kernel to kill it, and the engine's time limit for each call.
         """
         if not self._stopped:
             try:
                 self._stopped = self._stop(grace_s, keep)
-            except EngineLost as error:
+            except (EngineLost, ConnectionLost) as error:
                 self._output.close(0.0)
                 self._stopped = f"could not be stopped: {error.reason}"
                 raise
+            finally:
+                self._ground.leave()
         return self._stopped
 
     def peak_resident_bytes(self) -> int | None:
-        """The peak of its control group: all its processes and their page cache."""
+        """The peak of its control group: all its processes and their page cache. Raises ConnectionLost."""
         return self._group.peak_bytes() if self._group else None
 
     def owns_endpoint(self) -> bool | None:
@@ -113,7 +179,7 @@ class ContainerService:
         return True if self._port and self._code is None else None
 
     def _stop(self, grace_s: float, keep: bool) -> str:
-        self._starved = self._starved or bool(self._group and self._group.oom_kills())
+        self._starved = self._starved or self._starves()
         how = self._end(grace_s)
         self.ending()
         self._output.close(LAST_WORDS_S)
@@ -159,9 +225,17 @@ class ContainerService:
     def _read(self, facts: dict[str, Any]) -> None:
         """What only a started container has; one that ended at once has lost most of it again."""
         published = facts.get("NetworkSettings", {}).get("Ports", {}).get(f"{self._made.port}/tcp")
-        self._port = int(published[0]["HostPort"]) if published else 0
-        self._group = memory_group(int(facts.get("State", {}).get("Pid", 0)), self._made.id)
+        if published:
+            self._port = int(published[0]["HostPort"])
+            self.base_url = self._ground.reach(self._port)
+        self._group = self._ground.memory_group(int(facts.get("State", {}).get("Pid", 0)), self._made.id)
         self._stop_signal = facts.get("Config", {}).get("StopSignal") or self._stop_signal
+
+    def _starves(self) -> bool:
+        # One that cannot be looked at any more has to be stopped all the same.
+        with suppress(StagingError):
+            return self._lost is None and bool(self._group and self._group.oom_kills())
+        return False
 
     def _describe_end(self, code: int) -> str:
         how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
@@ -181,17 +255,19 @@ class ContainerService:
     def _starved_unseen(self) -> bool:
         """On a busy machine the engine misses one in twenty such kills: the group is gone before it looks.
 
-        Then the kernel's own count tells, which is the whole machine's. Nobody else measures here meanwhile.
+        Then the kernel's own count tells, which is the whole machine's. Nobody else measures there meanwhile.
         """
         if self._made.memory_limit_bytes is None or self._asked:
             return False
-        kills = machine_oom_kills()
-        return None not in (kills, self._oom_kills_before) and kills != self._oom_kills_before
+        with suppress(StagingError):
+            kills = self._ground.oom_kills()
+            return None not in (kills, self._oom_kills_before) and kills != self._oom_kills_before
+        return False
 
     def _want(self) -> str:
         limit_bytes = self._made.memory_limit_bytes
         if limit_bytes is None:
-            return "this machine ran out of memory"
+            return f"{self._ground.name} ran out of memory"
         return f"it needed more than its memory limit of {limit_bytes // MIB} MiB"
 
     def _call(

@@ -121,7 +121,9 @@ class LabHost:
                 subprocess.run(["iptables", "-w", "20", "-D", *rule], capture_output=True, timeout=CALL_TIMEOUT_S)
 
 
-def start_host(key: Path, folder: Path, sshd: Sequence[str] = (), options: Sequence[str] = ()) -> LabHost:
+def start_host(
+    key: Path, folder: Path, sshd: Sequence[str] = (), options: Sequence[str] = (), image: str = IMAGE
+) -> LabHost:
     """Ready to be logged in to."""
     public = key.with_name(key.name + ".pub").read_text()
     settings = ["-e", f"STAGING_LAB_KEY={public}", "-e", "STAGING_LAB_SSHD=" + "\n".join(sshd)]
@@ -130,7 +132,7 @@ def start_host(key: Path, folder: Path, sshd: Sequence[str] = (), options: Seque
         address = f"127.0.1.{random.randrange(2, 250)}"
         name = f"staging-ssh-{uuid4().hex[:12]}"
         done = subprocess.run(
-            [*command, "--name", name, "-p", f"{address}:22:22", IMAGE],
+            [*command, "--name", name, "-p", f"{address}:22:22", image],
             capture_output=True,
             text=True,
             timeout=CALL_TIMEOUT_S,

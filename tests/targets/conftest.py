@@ -15,8 +15,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lab"))  # dockerin
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ssh"))  # hosting
 
 from dockering import Engine, give_up, start_engine
+from engine_hosts import ENGINE_HOST_IMAGE, ENGINE_HOST_OPTIONS, EngineHost
 from hosting import LabHost, call, make_key, remove_hosts, run_lab_script, start_host
-from places import HERE, PROBE_FOLDER, Place, docker_place, local_place, ssh_place
+from places import HERE, PROBE_FOLDER, Place, docker_place, local_place, ssh_docker_place, ssh_place
 
 from pytest_staging.model.ports import Service
 
@@ -136,7 +137,60 @@ def ssh(lab_host: LabHost, make_ssh_place: Callable[[LabHost], Place]) -> Iterat
     assert left == []
 
 
-@pytest.fixture(params=["local", "docker", "ssh"])
+@pytest.fixture(scope="session")
+def make_engine_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., EngineHost]]:
+    """Makes SSH hosts with an engine of their own, and removes them all at the end."""
+    run_lab_script("start-engine.sh")
+    run_lab_script("hosts.sh")
+    folder = tmp_path_factory.mktemp("engine-hosts")
+    key = make_key(folder / "key")
+    made: list[str] = []
+
+    def make(*sshd: str) -> EngineHost:
+        host = EngineHost(start_host(key, folder / str(len(made)), sshd, ENGINE_HOST_OPTIONS, ENGINE_HOST_IMAGE))
+        made.append(host.lab.container)
+        host.wait_until_ready()
+        return host
+
+    yield make
+    remove_hosts(made)
+
+
+@pytest.fixture(scope="session")
+def engine_host(make_engine_host: Callable[..., EngineHost]) -> EngineHost:
+    """A host with an engine that tests share."""
+    return make_engine_host()
+
+
+@pytest.fixture
+def make_ssh_docker_place(
+    engine: Engine, build_probe: Callable[[str], str], no_user_settings: None, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[EngineHost], Place]:
+    """The place on a host with an engine."""
+    if address := engine.environment.get("DOCKER_HOST"):
+        monkeypatch.setenv("DOCKER_HOST", address)
+    ids = build_probe("probe"), build_probe("broken")
+    return lambda host: ssh_docker_place(*ids, *reach(host.lab))
+
+
+@pytest.fixture
+def ssh_docker(engine_host: EngineHost, make_ssh_docker_place: Callable[[EngineHost], Place]) -> Iterator[Place]:
+    """The place on the shared host with an engine. Whatever a test leaves behind is a leak, what is kept apart."""
+    yield make_ssh_docker_place(engine_host)
+    left = engine_host.containers()
+    engine_host.remove(left)
+    assert [name for name in left if not name.startswith("staging-kept-")] == []
+
+
+@pytest.fixture
+def own_engine_host(make_engine_host: Callable[..., EngineHost]) -> Iterator[EngineHost]:
+    """One that a test may break."""
+    host = make_engine_host()
+    yield host
+    host.lab.docker("rm", "-f", "-v")
+
+
+@pytest.fixture(params=["local", "docker", "ssh", "ssh_docker"])
 def place(request: pytest.FixtureRequest) -> Place:
     """Every place that a contract test runs in."""
     found: Place = local_place() if request.param == "local" else request.getfixturevalue(request.param)

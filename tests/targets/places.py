@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from pytest_staging.model.version import ImageSpec, ModeSpec, Runtime
 from pytest_staging.targets.docker import DockerTarget
 from pytest_staging.targets.local import LocalTarget
 from pytest_staging.targets.ssh import SshTarget
+from pytest_staging.targets.ssh_docker import SshDockerTarget
 
 HERE = Path(__file__).resolve().parent
 REPLY_TIMEOUT_S = 5.0
@@ -90,7 +91,20 @@ def ssh_place(snapshot: str, *where: str) -> Place:
     return Place("ssh", make, image, mode, (image, broken), unfit, (snapshot, *where), Path(snapshot))
 
 
-PLACES: dict[str, Callable[..., Place]] = {"local": local_place, "docker": docker_place, "ssh": ssh_place}
+def ssh_docker_place(image_id: str, broken_id: str, *where: str) -> Place:
+    """The static C program again, in a container of a lab host's own engine."""
+    spec = ssh_spec(*where)
+    place = docker_place(image_id, broken_id)
+    make = lambda: SshDockerTarget("lab", spec, ttl_s=TTL_S)  # noqa: E731
+    return replace(place, name="ssh-docker", make_target=make, arguments=(image_id, broken_id, *where))
+
+
+PLACES: dict[str, Callable[..., Place]] = {
+    "local": local_place,
+    "docker": docker_place,
+    "ssh": ssh_place,
+    "ssh-docker": ssh_docker_place,
+}
 
 
 def answer(base_url: str) -> str | None:
