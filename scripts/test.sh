@@ -4,14 +4,16 @@
 # What the real parts need is installed through apt when this is root on a Debian-like machine; otherwise the tests of a
 # missing part skip with the reason. STAGING_REQUIRE_LAB=1 makes such a skip a failure.
 #
-# Packages: openjdk-17-jdk-headless, gcc and libc6-dev (the sample service), python3-venv where it is missing; the tests
-# of the lab also use docker.io and iptables, which scripts/lab/start-engine.sh installs by the same rule.
+# Packages: openjdk-17-jdk-headless, gcc and libc6-dev (the sample service), python3-venv where it is missing; wrk and
+# nghttp2-client (load tools); the tests of the lab also use docker.io and iptables, which scripts/lab/start-engine.sh installs by the same rule.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$ROOT/scripts/lib/setup.sh"
 
 need javac openjdk-17-jdk-headless || need javac default-jdk-headless || true
 need cc gcc libc6-dev || true
+need wrk || true
+need h2load nghttp2-client || true
 setup_python load,docker,test,dev
 
 cd "$ROOT"

@@ -5,20 +5,36 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 import sys
 from array import array
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from pytest_staging.loadtools.driving import (
+    DRAIN_MARGIN_S,
+    EXIT,
+    LOG,
+    PLAN,
+    READY,
+    STARTUP_DEADLINE_S,
+    read_ending,
+)
+from pytest_staging.loadtools.reading import MAX_LATENCY_MS
 from pytest_staging.model.benchmark import Load, LoadShape
-from pytest_staging.model.errors import LoadFailed, ToolMissing
-from pytest_staging.model.ports import Command, LoadCommand, LoadRequest, LoadResult
+from pytest_staging.model.errors import LoadFailed, ToolMissing, ToolUnsupported
+from pytest_staging.model.ports import Command, LoadCommand, LoadRequest, LoadResult, Pace
 
 HERE = Path(__file__).parent
 RECORDER = HERE / "locust_recorder.py"
 WORKLOAD = HERE / "locust_workload.py"
-STARTUP_DEADLINE_S = 60.0
-DRAIN_MARGIN_S = 10.0
+RECORDING = "requests.csv"
+HEADER = ["started_at_s", "latency_ms", "function", "error", "late_ms"]
+LEAST = (2, 30)
+CPUS = 1.0  # one process, one thread
+LATE_MS = 10.0
+"""A request that is sent that much after it was due is late; below lies what a Python process takes to wake up."""
 
 
 class LocustTool:
@@ -30,15 +46,24 @@ class LocustTool:
         from importlib import metadata
 
         try:
-            return metadata.version("locust")
+            found = metadata.version("locust")
         except metadata.PackageNotFoundError as error:
             raise ToolMissing(
                 "the benchmark asks for locust, which is not installed. Run: pip install 'pytest-staging[load]'"
             ) from error
+        if tuple(map(int, re.findall(r"\d+", found)[:2])) < LEAST:
+            least = ".".join(map(str, LEAST))
+            raise ToolUnsupported(f"locust is {found}, and {least} or newer is needed. Install one that fits.")
+        return found
+
+    def unfit_reason(self, load: Load, functions: Collection[str]) -> str | None:
+        return None
 
     def build_command(self, request: LoadRequest) -> LoadCommand:
         load, folder = request.load, request.folder
-        plan = folder / "load-plan.json"
+        for name in (READY, EXIT):
+            (folder / name).unlink(missing_ok=True)
+        plan = folder / PLAN
         plan.write_text(json.dumps(_plan(request), indent=2))
         script = request.script or WORKLOAD
         total_s = load.warm_up_s + load.duration_s
@@ -48,43 +73,87 @@ class LocustTool:
         # Failed requests are a result here, not a crash.
         argv += ["--exit-code-on-error", "0"]
         environment = {"STAGING_LOAD_PLAN": str(plan), "PYTHONUNBUFFERED": "1"}
-        command = Command(argv=argv, cwd=folder, log=folder / "load.log", env=environment)
+        command = Command(argv=argv, cwd=folder, log=folder / LOG, env=environment)
         deadline_s = STARTUP_DEADLINE_S + total_s + load.request_timeout_s + DRAIN_MARGIN_S
-        return LoadCommand(command=command, ready_file=folder / "load-ready", deadline_s=deadline_s)
+        return LoadCommand(command=command, ready_file=folder / READY, deadline_s=deadline_s, cpus=CPUS)
 
     def parse_output(self, request: LoadRequest, window_start_s: float, window_end_s: float) -> LoadResult:
-        path = request.folder / "requests.csv"
-        latencies, requests, failures, first_error = array("d"), 0, 0, None
+        path = request.folder / RECORDING
+        recorded = read_ending(request, "locust").rows if path.exists() else None
+        tally = Tally(window_start_s, window_end_s)
         try:
-            for started_s, latency_ms, error in _rows(path):
-                if not window_start_s <= started_s < window_end_s:
-                    continue
-                requests += 1
-                if error:
-                    failures += 1
-                    first_error = first_error or error
-                else:
-                    latencies.append(latency_ms)
+            for row in _rows(path):
+                tally.add(*row)
         except FileNotFoundError as error:
             raise LoadFailed("locust recorded no request at all") from error
         except (OSError, ValueError, csv.Error) as error:
             raise LoadFailed(f"{path.name} is broken: {error}") from error
-        return LoadResult(latencies_ms=sorted(latencies), requests=requests, failures=failures, first_error=first_error)
+        if tally.rows != recorded:
+            raise LoadFailed(f"{path.name} is broken: it holds {tally.rows} of {recorded} requests")
+        return LoadResult(
+            latencies_ms=sorted(tally.latencies_ms),
+            requests=tally.requests,
+            failures=tally.failures,
+            first_error=tally.first_error,
+            pace=_pace(request, tally),
+        )
 
 
-def _rows(path: Path) -> Iterator[tuple[float, float, str]]:
+@dataclass
+class Tally:
+    """Requests that were due in the window, and how many were sent in it."""
+
+    start_s: float
+    end_s: float
+    latencies_ms: array[float] = field(default_factory=lambda: array("d"))
+    rows: int = 0
+    requests: int = 0
+    failures: int = 0
+    late: int = 0
+    sent: int = 0
+    first_error: str | None = None
+
+    def add(self, due_s: float, latency_ms: float, error: str, late_ms: float) -> None:
+        self.rows += 1
+        self.sent += self.start_s <= due_s + late_ms / 1000 < self.end_s
+        if not self.start_s <= due_s < self.end_s:
+            return
+        self.requests += 1
+        self.late += late_ms > LATE_MS
+        if error:
+            self.failures += 1
+            self.first_error = self.first_error or error
+        else:
+            self.latencies_ms.append(latency_ms)
+
+
+def _pace(request: LoadRequest, tally: Tally) -> Pace | None:
+    load = request.load
+    if load.shape is not LoadShape.OPEN or load.rate is None:
+        return None
+    achieved = tally.sent / load.duration_s
+    if request.script:  # keeps no schedule of ours
+        return Pace(intended_rps=load.rate, achieved_rps=achieved)
+    # Whoever is late sends all the same; only what was still not sent when the run ended is gone.
+    dropped = max(0, math.floor(load.rate * load.duration_s) - 1 - tally.requests)
+    return Pace(
+        intended_rps=load.rate, achieved_rps=achieved, dropped=dropped, late=tally.late, from_intended_start=True
+    )
+
+
+def _rows(path: Path) -> Iterator[tuple[float, float, str, float]]:
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.reader(file)
         header = next(reader, None)
-        if header != ["started_at_s", "latency_ms", "function", "error"]:
+        if header != HEADER:
             raise ValueError(f"unexpected header {header}")
         for row in reader:
-            if len(row) != 4:
+            if len(row) != len(HEADER):
                 raise ValueError(f"line {reader.line_num} has {len(row)} fields")
-            started_s, latency_ms = float(row[0]), float(row[1])
-            if not (math.isfinite(started_s) and math.isfinite(latency_ms) and latency_ms >= 0):
+            started_s, latency_ms, late_ms = float(row[0]), float(row[1]), float(row[4])
+            if not (math.isfinite(started_s) and 0 <= latency_ms <= MAX_LATENCY_MS and 0 <= late_ms < math.inf):
                 raise ValueError(f"line {reader.line_num} has no instant and latency: {row[0]}, {row[1]}")
-            yield started_s, latency_ms, row[3]
+            yield started_s, latency_ms, row[3], late_ms
 
 
 def _plan(request: LoadRequest) -> dict[str, object]:
@@ -95,6 +164,7 @@ def _plan(request: LoadRequest) -> dict[str, object]:
         "rate": load.rate if load.shape is LoadShape.OPEN else None,
         "seconds": load.warm_up_s + load.duration_s,
         "request_timeout_s": load.request_timeout_s,
-        "requests_file": str(request.folder / "requests.csv"),
-        "ready_file": str(request.folder / "load-ready"),
+        "requests_file": str(request.folder / RECORDING),
+        "ready_file": str(request.folder / READY),
+        "exit_file": str(request.folder / EXIT),
     }

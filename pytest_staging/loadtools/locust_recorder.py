@@ -1,7 +1,8 @@
 """Loaded by Locust beside a locustfile: records every request raw, and ends the run on time.
 
 Runs inside Locust's process; imports nothing of pytest-staging. Latency is in ms, instants are epoch seconds. A user
-class whose context() gives `intended_at_s` is measured from that instant (no coordinated omission).
+class whose context() gives `intended_at_s` is measured from that instant (no coordinated omission); `late_ms` says how
+much later the request was sent.
 """
 
 import csv
@@ -16,9 +17,11 @@ from locust import events
 
 CANNOT_WRITE = 74  # EX_IOERR of sysexits.h
 PLAN = json.loads(Path(os.environ["STAGING_LOAD_PLAN"]).read_text())
+BEGAN_S = time.time()
 _file = Path(PLAN["requests_file"]).open("w", newline="", encoding="utf-8", buffering=1 << 16)  # noqa: SIM115
+_rows = 0
 _writer = csv.writer(_file)
-_writer.writerow(["started_at_s", "latency_ms", "function", "error"])
+_writer.writerow(["started_at_s", "latency_ms", "function", "error", "late_ms"])
 
 
 @events.request.add_listener
@@ -27,11 +30,12 @@ def record(name, response_time, exception, start_time=None, context=None, **_):
     latency_ms = response_time or 0.0
     started_at_s = start_time or time.time() - latency_ms / 1000
     intended_at_s = (context or {}).get("intended_at_s")
+    late_ms = max(0.0, started_at_s - intended_at_s) * 1000 if intended_at_s else 0.0
     if intended_at_s:
         latency_ms += (started_at_s - intended_at_s) * 1000
         started_at_s = intended_at_s
     error = "" if exception is None else str(exception).replace("\n", " ")[:200] or type(exception).__name__
-    write_row(started_at_s, latency_ms, name, error)
+    write_row(started_at_s, latency_ms, name, error, late_ms)
 
 
 @events.user_error.add_listener
@@ -40,10 +44,12 @@ def record_error(exception, **_):
     write_row(time.time(), 0.0, "locustfile", f"{type(exception).__name__}: {exception}".replace("\n", " ")[:200])
 
 
-def write_row(started_at_s, latency_ms, name, error):
+def write_row(started_at_s, latency_ms, name, error, late_ms=0.0):
     """Ends the run when the row cannot be written."""
+    global _rows
+    _rows += 1
     try:
-        _writer.writerow([f"{started_at_s:.6f}", f"{latency_ms:.4f}", name, error])
+        _writer.writerow([f"{started_at_s:.6f}", f"{latency_ms:.4f}", name, error, f"{late_ms:.3f}"])
     except OSError as problem:
         give_up(problem)
 
@@ -76,8 +82,11 @@ def on_init(environment, runner, **_):
 
 def on_quit(exit_code, **_):
     """Leaves at once: the interpreter's tear-down would count as orchestration between two cells."""
+    record = {"status": exit_code, "started_at_s": BEGAN_S, "ended_at_s": time.time(), "rows": _rows}
     try:
         _file.close()
+        # The last thing that is written: without it the recording is not whole.
+        Path(PLAN["exit_file"]).write_text(json.dumps(record))
     except OSError as problem:
         give_up(problem)
     os._exit(exit_code)

@@ -13,7 +13,7 @@ from typing import Any
 
 from pytest_staging.loadtools.locust import LocustTool
 from pytest_staging.model.benchmark import Load, LoadShape
-from pytest_staging.model.ports import LoadRequest
+from pytest_staging.model.ports import LoadRequest, LoadTool
 from pytest_staging.targets.local import LocalTarget
 
 
@@ -33,6 +33,10 @@ class CountingServer(ThreadingHTTPServer):
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"
+
+
+    def handle_error(self, *_: object) -> None:
+        """A load tool that ends resets its connections: nothing to tell."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -97,8 +101,12 @@ def make_request(folder: Path, url: str, script: str | None = None, **load: Any)
 
 
 def run_locust(request: LoadRequest) -> Loaded:
+    return run_tool(LocustTool(), request)
+
+
+def run_tool(tool: LoadTool, request: LoadRequest) -> Loaded:
     """To its end, as a cell does."""
-    command = LocustTool().build_command(request)
+    command = tool.build_command(request)
     status = LocalTarget(request.folder).run(command.command, command.deadline_s)
     ready_s = float(command.ready_file.read_text()) if command.ready_file.exists() else None
     return Loaded(request, status, command.command.log.read_text(), ready_s)

