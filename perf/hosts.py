@@ -18,10 +18,10 @@ sys.path[:0] = [str(ROOT / "tests" / name) for name in ("session", "ssh", ".")]
 from hosting import make_key, remove_hosts  # noqa: E402
 from remote import Lab, make_remote, start_lab, write_inventory  # noqa: E402
 from running import run_campaign  # noqa: E402
-from workspaces import write_benchmark  # noqa: E402
+from workspaces import CALM, write_benchmark  # noqa: E402
 
 HOSTS, RUNS, LOAD_S, LIMIT = 4, 8, 12.0, 3.5
-LIGHT = {"shape": "open", "rate": 20, "users": 2, "warm_up_s": 1.0, "duration_s": LOAD_S}
+LIGHT = {"shape": "open", "rate": 20, "users": 2, "warm_up_s": 1.0, "duration_s": LOAD_S, "generator_limits": CALM}
 
 
 def measure(folder: Path, lab: Lab, count: int) -> float:

@@ -81,7 +81,8 @@ def load_benchmark(path: Path, shown: str, required_modes: Collection[str] = con
 def benchmark_inputs(benchmark: Benchmark) -> list[str]:
     """The files beside benchmark.yaml that a campaign copies and pins."""
     names = {benchmark.payloads[function] for function in benchmark.selected_functions}
-    return sorted(names | ({benchmark.load.script} if benchmark.load.script else set()))
+    scripts = {benchmark.load.script, *(source.script for source in benchmark.sources)}
+    return sorted(names | {script for script in scripts if script})
 
 
 def load_inventory(workspace: Workspace, environment: Mapping[str, str] = os.environ) -> Inventory:

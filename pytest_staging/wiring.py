@@ -10,10 +10,14 @@ from pathlib import Path
 from typing import Any, cast
 
 from pytest_staging import store
+from pytest_staging.calibrations import find_calibration, state_folder
+from pytest_staging.campaign.calibrating import machine_of
 from pytest_staging.campaign.fleet import HostFleet
 from pytest_staging.campaign.planning import load_pinned_benchmark
 from pytest_staging.campaign.runner import CellRunner
 from pytest_staging.images.cache import ImageCache
+from pytest_staging.model.benchmark import Benchmark, SourceKind
+from pytest_staging.model.calibration import Calibration
 from pytest_staging.model.campaign import Campaign
 from pytest_staging.model.errors import UsageProblem
 from pytest_staging.model.inventory import HostSpec
@@ -33,16 +37,28 @@ TARGETS = {
     "local": "pytest_staging.targets.local:LocalTarget",
     "docker": "pytest_staging.targets.docker:DockerTarget",
     "ssh": "pytest_staging.targets.ssh:SshTarget",
+    "ssh-docker": "pytest_staging.targets.ssh_docker:SshDockerTarget",
     "script": "pytest_staging.targets.script:ScriptTarget",
 }
-HOST_TARGETS = ("ssh",)
+HOST_TARGETS = ("ssh", "ssh-docker")
 BUILDERS = {
     "artifact": "pytest_staging.images.artifact:ArtifactBuilder",
     "docker": "pytest_staging.images.container:ClassicBuilder",
     "buildkit": "pytest_staging.images.buildkit:BuildKitBuilder",
 }
-LOAD_TOOLS = {"locust": "pytest_staging.loadtools.locust:LocustTool"}
-METRIC_SOURCES = {"service": "pytest_staging.metrics.prometheus:ServiceMetrics"}
+LOAD_TOOLS = {
+    "locust": "pytest_staging.loadtools.locust:LocustTool",
+    "k6": "pytest_staging.loadtools.k6:K6Tool",
+    "wrk": "pytest_staging.loadtools.wrk:WrkTool",
+    "h2load": "pytest_staging.loadtools.h2load:H2loadTool",
+    "command": "pytest_staging.loadtools.command:CommandTool",
+}
+METRIC_SOURCES = {
+    "service": "pytest_staging.metrics.prometheus:ServiceMetrics",
+    "process": "pytest_staging.metrics.process:ProcessMetrics",
+    "command": "pytest_staging.metrics.command:CommandMetrics",
+    "rabbitmq": "pytest_staging.metrics.rabbitmq:RabbitMetrics",
+}
 
 
 Seat = tuple[str, HostSpec]
@@ -87,6 +103,27 @@ def make_generator(slots: int | None) -> Callable[[float], AbstractContextManage
 def make_load_tool(name: str) -> LoadTool:
     """Raises UsageProblem naming the known tools."""
     return cast(LoadTool, _load(LOAD_TOOLS, "load.tool", name)())
+
+
+def make_source(benchmark: Benchmark, folder: Path) -> MetricSource:
+    """All metric sources of the benchmark as one. Raises UsageProblem for an environment variable that is not set.
+
+    `folder` holds the benchmark's files.
+    """
+    from pytest_staging.metrics.combined import CombinedMetrics
+
+    made = []
+    for spec in benchmark.sources:
+        make = _load(METRIC_SOURCES, "metric source", spec.kind.value)
+        made.append(make(spec, folder) if spec.kind is SourceKind.COMMAND else make(spec))
+    return CombinedMetrics(made)
+
+
+def calibration_of(tool: Mapping[str, str]) -> Calibration | None:
+    """Of a load tool by name and version on this machine, or None. Raises WorkspaceError."""
+    from pytest_staging.targets.local import LocalTarget
+
+    return find_calibration(state_folder(), tool["name"], tool["version"], machine_of(LocalTarget().facts()))
 
 
 def make_images(workspace: Workspace, name: str, seat: Seat | None = None) -> ImageCache:
@@ -149,10 +186,11 @@ def make_runner(
         load_version=lambda slug: store.load_version(workspace, slug, indexed=True),
         target=target,
         tool=make_load_tool(benchmark.load.tool),
-        source=cast(MetricSource, _load(METRIC_SOURCES, "metric source", "service")()),
+        source=make_source(benchmark, folder / "benchmark"),
         images=images,
         on_phase=on_phase,
         keep_failed=keep_failed,
+        calibration=calibration_of(campaign.load_tool),
     )
 
 

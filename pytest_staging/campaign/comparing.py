@@ -238,7 +238,7 @@ def _missing(planned: list[Cell], summaries: Summaries) -> list[dict[str, Any]]:
     for cell in sorted(planned):
         summary = summaries.get(cell.cell_id)
         if summary is None or not summary.passed:
-            reason = summary.reason if summary else "not run"
+            reason = summary.why if summary else "not run"
             missing.append({"cell": cell.cell_id, "metric": None, "reason": reason})
         else:
             missing += [

@@ -14,7 +14,7 @@ from pytest_staging.campaign.matrix import ORDERS, build_cells
 from pytest_staging.campaign.runner import smoke_benchmark
 from pytest_staging.model.benchmark import Benchmark
 from pytest_staging.model.campaign import Campaign, Cell
-from pytest_staging.model.errors import PinChanged, ToolMissing, UsageProblem, WorkspaceError
+from pytest_staging.model.errors import LoadUnfit, PinChanged, ToolMissing, UsageProblem, WorkspaceError
 from pytest_staging.model.names import require_safe
 from pytest_staging.model.ports import LoadTool, PlannedTarget
 from pytest_staging.model.version import Status, Version
@@ -72,6 +72,8 @@ def plan_campaign(
     _check_coverage(benchmark, versions, target)
     target.require_ready()
     tool = tool_for(benchmark.load.tool)
+    if reason := tool.unfit_reason(benchmark.load, benchmark.selected_functions):
+        raise LoadUnfit(f"{workspace.shown(path)}: load.tool: {tool.name} {reason}")
     now = datetime.now(timezone.utc)
     seed = random.SystemRandom().randrange(1, 1_000_000) if request.seed is None else request.seed
     campaign_id = request.campaign_id

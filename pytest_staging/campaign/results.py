@@ -14,8 +14,10 @@ def compute_metrics(result: LoadResult, duration_s: float) -> Mapping[str, float
     """Percentiles in ms over successful requests, `fail_rate` as a share, `throughput` in successful requests/s."""
     latencies = result.latencies_ms
     metrics: dict[str, float | None] = {
-        name: round(percentile(latencies, q), 4) if latencies else None for name, q in PERCENTILES.items()
+        name: round(percentile(latencies, q), 4) if latencies else result.percentiles_ms.get(name)
+        for name, q in PERCENTILES.items()
     }
     metrics["fail_rate"] = result.failures / result.requests if result.requests else None
-    metrics["throughput"] = round(len(latencies) / duration_s, 4)
+    # Not the number of latencies: some tools keep none.
+    metrics["throughput"] = round((result.requests - result.failures) / (result.duration_s or duration_s), 4)
     return metrics

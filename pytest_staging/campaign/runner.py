@@ -5,32 +5,31 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from pytest_staging import durable
+from pytest_staging.campaign.health import unhealthy_reason, use_of
+from pytest_staging.campaign.loading import RunningLoad
 from pytest_staging.campaign.results import compute_metrics
 from pytest_staging.campaign.service import LaunchedService, launch
 from pytest_staging.images.cache import BuiltImage, ImageCache
 from pytest_staging.model.benchmark import Benchmark
+from pytest_staging.model.calibration import Calibration
 from pytest_staging.model.campaign import Campaign, Cell, CellSummary
 from pytest_staging.model.errors import HOST_GONE, CellFailure, LoadFailed, StagingError
 from pytest_staging.model.ports import (
     Deployment,
-    LoadCommand,
     LoadRequest,
     LoadResult,
     LoadTool,
     MetricSource,
     PhaseListener,
-    Process,
     Target,
 )
 from pytest_staging.model.version import Version
-
-POLL_S = 0.005
 
 
 @dataclass(frozen=True)
@@ -48,6 +47,7 @@ class CellRunner:
     images: ImageCache
     on_phase: PhaseListener
     keep_failed: bool = False
+    calibration: Calibration | None = None
 
     def run(self, cell: Cell, attempt: int, waited_s: float = 0.0) -> CellSummary:
         """Never raises for what goes wrong with the cell: the summary says it. Interrupts pass, after the clean-up."""
@@ -99,22 +99,36 @@ class CellRunner:
             with watch("warm_up"):
                 generator = self.target.start(load.command)
                 stack.callback(generator.stop, 0.0)
-                warm_at_s = _await_ready(load, generator, service, folder) + request.load.warm_up_s
+                running = RunningLoad(load, generator, service.require_alive)
+                warm_at_s = running.await_ready() + request.load.warm_up_s
                 sampling = self.source.observe(service.base_url, service.mode, service.service, folder / "samples.json")
                 stack.callback(sampling.close)
-                _await_instant(warm_at_s, generator, service, folder)
+                running.await_instant(warm_at_s)
             with watch("load"):
                 sampling.begin()
+                cpu_before = generator.cpu_time()
                 until_s = warm_at_s + request.load.duration_s
-                _await_instant(until_s, generator, service, folder)
-                reading = sampling.finish()
+                running.await_instant(until_s)
+                cpu_after = generator.cpu_time()
+                sampling.end()
             with watch("drain"):
-                _await_end(load, generator, service, folder)
+                running.await_end()
+                reading = sampling.finish()
+                service.require_alive()
             result = self.tool.parse_output(request, warm_at_s, until_s)
+        facts["sources"] = dict(reading.sources)
         facts["load_tool"] |= _load_facts(result)
         _require_measured(result, self.tool.name, request.load.duration_s)
+        use = use_of(cpu_before, cpu_after, request.load.duration_s, load.cpus)
+        facts["load_tool"] |= use.facts()
         metrics = {**compute_metrics(result, request.load.duration_s), **reading.metrics}
-        return {"metrics": metrics, "missing": dict(reading.missing), "inapplicable": reading.inapplicable}
+        measured = {
+            "metrics": metrics,
+            "missing": {**result.missing, **reading.missing},
+            "inapplicable": reading.inapplicable,
+        }
+        invalid = unhealthy_reason(result, use, request.load, self.calibration)
+        return {**measured, "outcome": "invalid", "reason": invalid} if invalid else measured
 
     def _built(self, cell: Cell, folder: Path) -> tuple[Version, BuiltImage]:
         version = self.load_version(cell.version_slug)
@@ -181,47 +195,9 @@ def _stopping(service: LaunchedService, watch: _PhaseWatch, facts: dict[str, Any
             facts["host"]["service_stop"] = how
 
 
-def _await_ready(load: LoadCommand, generator: Process, service: LaunchedService, folder: Path) -> float:
-    """The epoch instant at which the tool says that all its users send."""
-    deadline = time.monotonic() + load.deadline_s
-    while not load.ready_file.exists():
-        _require_alive(generator, service, folder)
-        if time.monotonic() > deadline:
-            raise LoadFailed("the load tool never began to send", durable.read_tail(load.command.log))
-        time.sleep(POLL_S)
-    try:
-        return float(load.ready_file.read_text())
-    except ValueError as error:
-        raise LoadFailed(f"{load.ready_file.name} holds no instant: {error}") from error
-
-
-def _await_instant(instant_s: float, generator: Process, service: LaunchedService, folder: Path) -> None:
-    while (left_s := instant_s - time.time()) > 0:
-        _require_alive(generator, service, folder)
-        time.sleep(min(left_s, 0.05))
-
-
-def _await_end(load: LoadCommand, generator: Process, service: LaunchedService, folder: Path) -> None:
-    deadline = time.monotonic() + load.deadline_s
-    while (status := generator.poll()) is None:
-        if service.service.poll() is not None:
-            raise service.died()
-        if time.monotonic() > deadline:
-            raise LoadFailed("the load tool did not end after its load", durable.read_tail(load.command.log))
-        time.sleep(POLL_S)
-    if status != 0:
-        raise LoadFailed(f"the load tool ended with status {status}", durable.read_tail(load.command.log))
-
-
-def _require_alive(generator: Process, service: LaunchedService, folder: Path) -> None:
-    if service.service.poll() is not None:
-        raise service.died()
-    if (status := generator.poll()) is not None:
-        raise LoadFailed(f"the load tool ended early with status {status}", durable.read_tail(folder / "load.log"))
-
-
 def _load_facts(result: LoadResult) -> dict[str, Any]:
-    known = {"requests": result.requests, "failures": result.failures, "first_error": result.first_error}
+    pace = asdict(result.pace) if result.pace else None
+    known = {"pace": pace, "requests": result.requests, "failures": result.failures, "first_error": result.first_error}
     return {key: value for key, value in {**known, **result.facts}.items() if value is not None}
 
 

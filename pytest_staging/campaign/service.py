@@ -32,6 +32,11 @@ class LaunchedService:
     def base_url(self) -> str:
         return self.service.base_url
 
+    def require_alive(self) -> None:
+        """Raises ServiceFailed when it has ended."""
+        if self.service.poll() is not None:
+            raise self.died()
+
     def died(self) -> ServiceFailed:
         how = self.service.ending()
         return ServiceFailed(f"the service {how}", durable.read_tail(self.log))

@@ -12,6 +12,7 @@ from pytest_staging.contract.rules import (
     strings,
     unsafe_mode_reason,
 )
+from pytest_staging.contract.sources import source_rules
 from pytest_staging.model.names import unsafe_reason
 from pytest_staging.yamltext import Path
 
@@ -43,7 +44,9 @@ def benchmark_rules(raw: Mapping[str, Any], required_modes: Collection[str]) -> 
         for index, name in enumerate(functions)
         if payloads and name not in payloads
     ]
-    return findings + _load_rules(raw.get("load")) + _metric_rules(raw.get("metrics"))
+    return (
+        findings + _load_rules(raw.get("load")) + _metric_rules(raw.get("metrics")) + source_rules(raw.get("sources"))
+    )
 
 
 def _load_rules(load: Any) -> list[Finding]:
@@ -54,6 +57,10 @@ def _load_rules(load: Any) -> list[Finding]:
         findings.append((("load", "rate"), "is missing: an open load needs its rate in requests per second"))
     if load.get("shape") == "closed" and load.get("rate") is not None:
         findings.append((("load", "rate"), "only goes with shape: open"))
+    if load.get("tool") == "command" and not load.get("command"):
+        findings.append((("load", "command"), "is missing: tool: command needs the program to run, as a list"))
+    if load.get("tool") != "command" and load.get("command"):
+        findings.append((("load", "command"), "only goes with tool: command"))
     if isinstance(load.get("script"), str) and not stays_inside(load["script"]):
         findings.append((("load", "script"), "must be a path inside the benchmark's folder"))
     if isinstance(load.get("tool_version"), str):

@@ -43,7 +43,7 @@ def main(plan_path: str) -> int:
         if plan["output_file"]:
             show(Path(plan["output_file"]))
     record |= {"status": status, "ended_at_s": time.time()}
-    put(Path(plan["exit_file"]), json.dumps(record))
+    put(Path(plan["exit_file"]), json.dumps(record) + "\n")
     if status in plan["accepted"]:
         return 0
     meaning = plan["meanings"].get(str(status)) or ending(status)

@@ -86,7 +86,7 @@ def on_quit(exit_code, **_):
     try:
         _file.close()
         # The last thing that is written: without it the recording is not whole.
-        Path(PLAN["exit_file"]).write_text(json.dumps(record))
+        Path(PLAN["exit_file"]).write_text(json.dumps(record) + "\n")
     except OSError as problem:
         give_up(problem)
     os._exit(exit_code)

@@ -34,8 +34,25 @@ class Direction(str, Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
+class GeneratorLimits:
+    """Beyond which a load generator was unhealthy and its cell is invalid.
+
+    `cpu_share` is of the CPUs that the tool can use; `wait_share` is the time in which it waited for a CPU that others
+    had, as a share of the load window.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+    cpu_share: Annotated[float, Gt(0)] = 0.9
+    wait_share: Annotated[float, Gt(0)] = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
 class Load:
-    """How the service is loaded. Durations in seconds, `rate` in requests per second over all users."""
+    """How the service is loaded. Durations in seconds, `rate` in requests per second over all users.
+
+    `exact_percentiles` asks a tool that sums up by itself for every single latency; `command` is for the tool of that
+    name: the program to run.
+    """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
     shape: LoadShape
@@ -47,6 +64,9 @@ class Load:
     tool: str = "locust"
     tool_version: str | None = None
     script: str | None = None
+    exact_percentiles: bool = False
+    command: tuple[str, ...] = ()
+    generator_limits: GeneratorLimits = field(default_factory=GeneratorLimits)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +97,75 @@ class ContainerLimits:
 NO_LIMITS = ContainerLimits()
 
 
+class SourceKind(str, Enum):
+    """Where metrics come from: the service's endpoint, its processes, a program, a queue of RabbitMQ."""
+
+    SERVICE = "service"
+    PROCESS = "process"
+    COMMAND = "command"
+    RABBITMQ = "rabbitmq"
+
+
+class How(str, Enum):
+    """What of a series becomes the metric: its largest value, its growth over the load window, its last value."""
+
+    PEAK = "peak"
+    DELTA = "delta"
+    LAST = "last"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeriesSpec:
+    """One metric out of Prometheus text: the sum of the samples called `name` that have all of `labels`, times `scale`.
+
+    `absent_is_zero` is for a counter that only appears when it first counts.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+    name: Annotated[str, MinLen(1)]
+    how: How
+    labels: Mapping[str, str] = field(default_factory=dict)
+    scale: Annotated[float, Gt(0)] = 1.0
+    absent_is_zero: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceSpec:
+    """One metric source. Which fields go with which kind is the contract's to check.
+
+    `names` maps metrics to what they are in Prometheus text. `argv` is a command that prints such text; `script` is a
+    file beside benchmark.yaml that it may name. A queue's metrics begin with `prefix`; `user_env` and `password_env`
+    are names of environment variables, so that no file has a password. `lag_s` is how old may be what the broker tells.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+    kind: SourceKind
+    interval_s: Annotated[float, Ge(0.05)] = 0.5
+    timeout_s: Annotated[float, Gt(0)] = 2.0
+    names: Mapping[str, SeriesSpec] | None = None
+    argv: Annotated[tuple[str, ...], MinLen(1)] | None = None
+    script: str | None = None
+    url: str | None = None
+    queue: Annotated[str, MinLen(1)] | None = None
+    vhost: Annotated[str, MinLen(1)] = "/"
+    prefix: Annotated[str, MinLen(1)] = "queue"
+    user_env: Annotated[str, MinLen(1)] | None = None
+    password_env: Annotated[str, MinLen(1)] | None = None
+    lag_s: Annotated[float, Ge(0)] = 5.0
+    drain_timeout_s: Annotated[float, Gt(0)] = 60.0
+
+    @property
+    def title(self) -> str:
+        """Tells the sources of one benchmark apart: `service`, `rabbitmq orders`."""
+        detail = {SourceKind.COMMAND: self.argv[0] if self.argv else None, SourceKind.RABBITMQ: self.queue}.get(
+            self.kind
+        )
+        return f"{self.kind.value} {detail}" if detail else self.kind.value
+
+
+DEFAULT_SOURCES = (SourceSpec(kind=SourceKind.SERVICE),)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
     """The whole contract. `payloads` maps a function's name to its request body, a file beside benchmark.yaml."""
@@ -91,6 +180,7 @@ class Benchmark:
     function_profile: FunctionProfile = FunctionProfile.ALL
     functions: tuple[str, ...] = field(default=())
     containers: ContainerLimits = NO_LIMITS
+    sources: tuple[SourceSpec, ...] = DEFAULT_SOURCES
 
     @property
     def selected_functions(self) -> tuple[str, ...]:

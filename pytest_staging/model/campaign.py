@@ -73,7 +73,8 @@ class CellSummary:
 
     `metrics` has every metric of the benchmark; one that could not be had is None and `missing` says why;
     `inapplicable` are those that cannot exist in this mode at all.
-    `outcome` is pytest's word: passed or failed. `host_lost`: not the version is at fault, its host went away.
+    `outcome` is passed, failed or invalid (the load was not what it was to be).
+    `host_lost`: not the version is at fault, its host went away.
     """
 
     campaign_id: str
@@ -91,6 +92,7 @@ class CellSummary:
     phases: Mapping[str, float] = field(default_factory=dict)
     host: Mapping[str, Any] = field(default_factory=dict)
     load_tool: Mapping[str, Any] = field(default_factory=dict)
+    sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     artifact: Mapping[str, str] = field(default_factory=dict)
     benchmark_sha256: str = ""
     smoke: bool = False
@@ -105,3 +107,8 @@ class CellSummary:
     @property
     def passed(self) -> bool:
         return self.outcome == "passed"
+
+    @property
+    def why(self) -> str | None:
+        """The reason, and whether it is the load's fault."""
+        return f"invalid: {self.reason}" if self.outcome == "invalid" else self.reason

@@ -23,6 +23,14 @@ class Command:
     echo: Callable[[bytes], None] | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class CpuTime:
+    """Seconds that a group of processes ran, and waited for a CPU while ready to run (None: not told)."""
+
+    used_s: float
+    waited_s: float | None
+
+
 class Process(Protocol):
     """A started program, with everything that it started in turn."""
 
@@ -32,6 +40,10 @@ class Process(Protocol):
 
     def stop(self, grace_s: float) -> str:
         """Ends the whole group: asks, waits `grace_s`, kills. Says how it went. May be called twice."""
+        ...
+
+    def cpu_time(self) -> CpuTime | None:
+        """Of the group so far; None when it cannot be read."""
         ...
 
 
@@ -134,6 +146,19 @@ class Deployment:
     limits: ContainerLimits = NO_LIMITS
 
 
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """What a service has used since it began: CPU seconds, and how often its threads gave up the CPU or lost it.
+
+    `resident_bytes` is what it holds now. None where that cannot be told.
+    """
+
+    cpu_s: float | None = None
+    voluntary_switches: int | None = None
+    involuntary_switches: int | None = None
+    resident_bytes: int | None = None
+
+
 class Service(Protocol):
     """A deployed service; not yet healthy when it is returned."""
 
@@ -156,6 +181,10 @@ class Service(Protocol):
 
     def peak_resident_bytes(self) -> int | None:
         """Largest memory so far; None when it cannot be read."""
+        ...
+
+    def usage(self) -> Usage | None:
+        """CPU time and context switches so far; None when nothing of it can be read. Asked from a thread of its own."""
         ...
 
     def owns_endpoint(self) -> bool | None:
@@ -218,11 +247,15 @@ class LoadRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class LoadCommand:
-    """How to run the tool: `ready_file` appears with the epoch instant at which all users send."""
+    """How to run the tool: `ready_file` appears with the epoch instant at which all users send.
+
+    `cpus` is how many CPUs it can use at most; None is all that there are.
+    """
 
     command: Command
     ready_file: Path
     deadline_s: float
+    cpus: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,8 +277,8 @@ class Pace:
 class LoadResult:
     """Raw outcome of the load window: sorted latencies in ms of successful requests, counts of requests started.
 
-    A tool that keeps no latencies gives `percentiles_ms` (`p50`, `p95`, `p99`) and leaves `latencies_ms` empty; `missing`
-    says why one of them is not there. `duration_s` is set where the tool counted over other seconds than the window's.
+    A tool that keeps no latencies gives `percentiles_ms` (`p50`, `p95`, `p99`) and leaves `latencies_ms` empty;
+    `missing` says why one is not there. `duration_s` is set where the tool counted over other seconds than those.
     """
 
     latencies_ms: Sequence[float]
@@ -283,27 +316,42 @@ class LoadTool(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """What the metric sources saw over one load window. `inapplicable` metrics cannot exist in this mode."""
+    """What the metric sources saw over one load window. `inapplicable` metrics cannot exist in this mode.
+
+    `sources` says of each source how many samples it has (`samples`), how many failed (`failed`), and why (`failure`).
+    """
 
     metrics: Mapping[str, float | None]
     missing: Mapping[str, str]
     inapplicable: tuple[str, ...] = ()
+    sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 class Sampling(Protocol):
-    """One load window under observation."""
+    """One load window under observation: begin, end, finish in this order; close in any case, and at any time."""
 
-    def begin(self) -> None: ...
-
-    def finish(self) -> Reading:
-        """Must be called while the service still runs."""
+    def begin(self) -> None:
+        """The load window begins."""
         ...
 
-    def close(self) -> None: ...
+    def end(self) -> None:
+        """The load window is over. Returns at once; must be called while the service still runs."""
+        ...
+
+    def finish(self) -> Reading:
+        """What was seen. Must be called while the service still runs, after the load tool's end.
+
+        May wait for what the load left behind, a queue that runs empty; bounded. Raises ConnectionLost, LeaseLost.
+        """
+        ...
+
+    def close(self) -> None:
+        """Ends whatever still runs. May be called twice."""
+        ...
 
 
 class MetricSource(Protocol):
-    """What a service says about itself, read beside the load tool."""
+    """What a service says about itself, read beside the load tool; the time series go to the file `samples`."""
 
     def observe(self, base_url: str, mode: ModeSpec, service: Service, samples: Path) -> Sampling: ...
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pytest_staging import durable, store
+from pytest_staging import durable, store, wiring
 from pytest_staging.campaign.comparing import build_aggregate
 from pytest_staging.campaign.planning import create_folder, load_pinned_benchmark
 from pytest_staging.campaign.records import Journal, count_attempts, exclusive, sweep
@@ -26,7 +26,7 @@ from pytest_staging.session.images import check_forced, rebuild_forced
 from pytest_staging.session.items import in_order
 from pytest_staging.session.progress import PHASE_FILE, Estimate, LiveLine, render_cell
 from pytest_staging.session.scheduling import BlockScheduling, cell_id_of
-from pytest_staging.session.summary import render_header, render_summary
+from pytest_staging.session.summary import render_generator, render_header, render_summary
 from pytest_staging.session.verdicts import build_reports
 from pytest_staging.store import Workspace
 
@@ -65,6 +65,7 @@ class Controller:
         self._benchmark = benchmark
         self._orders = orders
         self._hosts = hosts
+        self._calibration = wiring.calibration_of(campaign.load_tool)
         self._held = ExitStack()
         self._cells = {cell.cell_id: cell for cell in campaign.cells}
         self._journal: Journal | None = None
@@ -91,7 +92,7 @@ class Controller:
     def pytest_report_header(self) -> list[str]:
         lines = render_header(self.campaign, self._benchmark, len(self._finished))
         asked = getattr(self.config.option, "numprocesses", None)
-        lines += self._hosts.render()
+        lines += [render_generator(campaign=self.campaign, calibration=self._calibration), *self._hosts.render()]
         if asked and asked > len(self.config.option.tx):
             hosts = "1 host, so 1 worker" if self.slots == 1 else f"{self.slots} host slots, so as many workers"
             lines.append(f"staging: {hosts}: cells on one host never overlap")

@@ -81,7 +81,7 @@ def require_passed(summary: CellSummary) -> None:
     """Raises CellFailed with the reason and the log's tail."""
     if not summary.passed:
         tail = f"\n--- end of the log ---\n{summary.log_tail}" if summary.log_tail else ""
-        raise CellFailed(f"{summary.cell.cell_id}: {summary.reason}{tail}")
+        raise CellFailed(f"{summary.cell.cell_id}: {summary.why}{tail}")
 
 
 def cell_of(item: pytest.Item) -> Cell | None:

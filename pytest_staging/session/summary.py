@@ -11,6 +11,7 @@ from typing import Any
 
 from pytest_staging.campaign.comparing import counted_comparisons
 from pytest_staging.model.benchmark import Benchmark
+from pytest_staging.model.calibration import Calibration
 from pytest_staging.model.campaign import Campaign
 from pytest_staging.reports.markdown import render_headline, render_missing, render_table
 from pytest_staging.stats import detectable
@@ -31,6 +32,18 @@ def render_header(campaign: Campaign, benchmark: Benchmark, finished: int) -> li
         f"{again}, seed {one.seed}, {one.load_tool['name']} {one.load_tool['version']}, target {one.target}",
         f"staging: {render_power(campaign, benchmark)}",
     ]
+
+
+def render_generator(campaign: Campaign, calibration: Calibration | None) -> str:
+    """What is known of the load tool on this machine."""
+    name = campaign.load_tool["name"]
+    if calibration is None:
+        return f"staging: {name} is not calibrated here: {program('staging-manager')} calibrate --tool {name}"
+    floor = calibration.floor_ms.get("p50")
+    known = "" if floor is None else f" floor p50 {floor:.2g} ms,"
+    return (
+        f"staging: {name} calibrated {calibration.measured_at[:10]}:{known} {calibration.capacity_rps:.0f} requests/s"
+    )
 
 
 def render_power(campaign: Campaign, benchmark: Benchmark) -> str:

@@ -21,6 +21,7 @@ from pytest_staging.model.errors import (
     ServiceFailed,
     StagingError,
 )
+from pytest_staging.model.ports import Usage
 from pytest_staging.targets.cgroups import MemoryGroup, machine_oom_kills, memory_group
 from pytest_staging.targets.container_output import ContainerOutput
 
@@ -173,6 +174,10 @@ class ContainerService:
     def peak_resident_bytes(self) -> int | None:
         """The peak of its control group: all its processes and their page cache. Raises ConnectionLost."""
         return self._group.peak_bytes() if self._group else None
+
+    def usage(self) -> Usage | None:
+        """What its control group tells. Raises ConnectionLost."""
+        return self._group.usage() if self._group else None
 
     def owns_endpoint(self) -> bool | None:
         """The engine's own mapping leads to this container and nowhere else; None when it has none any more."""

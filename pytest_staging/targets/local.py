@@ -18,7 +18,7 @@ from typing import Any
 
 from pytest_staging import durable
 from pytest_staging.model.errors import LeaseTimeout, ServiceFailed, StorageError
-from pytest_staging.model.ports import Command, Deployment
+from pytest_staging.model.ports import Command, CpuTime, Deployment, Usage
 from pytest_staging.model.version import ModeSpec
 from pytest_staging.targets import procfs
 from pytest_staging.targets.output import BoundedLog
@@ -139,6 +139,9 @@ class LocalService:
     def peak_resident_bytes(self) -> int | None:
         return self._process.peak_resident_bytes()
 
+    def usage(self) -> Usage | None:
+        return self._process.usage()
+
     def owns_endpoint(self) -> bool | None:
         return self._process.listens_on(self._port)
 
@@ -196,6 +199,16 @@ class LocalProcess:
     def peak_resident_bytes(self) -> int | None:
         """Largest resident memory so far, summed over the group; None when it cannot be read."""
         return procfs.peak_resident_bytes(self._members())
+
+    def cpu_time(self) -> CpuTime | None:
+        """Of the group so far; None when it cannot be read."""
+        members = self._members()
+        used_s = procfs.cpu_seconds(members)
+        return None if used_s is None else CpuTime(used_s=used_s, waited_s=procfs.cpu_wait_seconds(members))
+
+    def usage(self) -> Usage | None:
+        """CPU time, context switches and memory of the group; None when they cannot be read."""
+        return procfs.usage(self._members())
 
     def listens_on(self, port: int) -> bool | None:
         """Whether one of the group's processes holds the listening socket; None when that cannot be told."""

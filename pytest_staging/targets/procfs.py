@@ -6,12 +6,17 @@ Source: proc(5). Resident sizes in bytes.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from pytest_staging.model.ports import Usage
+
 PROC = Path("/proc")
 _LISTEN = "0A"
+_SWITCHES = re.compile(r"^(?:non)?voluntary_ctxt_switches:\s+(\d+)$", re.MULTILINE)
+_CPU_TIMES = slice(11, 15)  # utime, stime, cutime, cstime
 
 
 def process_ids() -> Iterator[int]:
@@ -55,6 +60,46 @@ def peak_resident_bytes(pids: list[int]) -> int | None:
     return sum(peaks) if peaks else None
 
 
+def cpu_seconds(pids: list[int]) -> float | None:
+    """User and system time, with that of children that have ended; None when not one of the processes could be read."""
+    fields = [found for pid in pids if (found := _stat(pid)) is not None]
+    ticks = [sum(map(int, one[_CPU_TIMES])) for one in fields]
+    return sum(ticks) / os.sysconf("SC_CLK_TCK") if ticks else None
+
+
+def cpu_wait_seconds(pids: list[int]) -> float | None:
+    """Time in which their threads were ready to run and had no CPU; None where the kernel does not count it."""
+    waits = []
+    for pid in pids:
+        with suppress(OSError, IndexError):
+            for thread in os.listdir(PROC / str(pid) / "task"):
+                waits.append(int((PROC / str(pid) / "task" / thread / "schedstat").read_text().split()[1]))
+    return sum(waits) / 1e9 if waits else None
+
+
+def usage(pids: list[int]) -> Usage | None:
+    """What the processes have used so far, and hold now; None when not one of them could be read.
+
+    Context switches are counted over the threads that live: a process does not sum up those of its dead ones.
+    """
+    cpu_s, resident = cpu_seconds(pids), [pages for pid in pids if (pages := _resident_pages(pid)) is not None]
+    switches = [counts for pid in pids for counts in _thread_switches(pid)]
+    if cpu_s is None:
+        return None
+    return Usage(
+        cpu_s=cpu_s,
+        voluntary_switches=sum(voluntary for voluntary, _ in switches) if switches else None,
+        involuntary_switches=sum(involuntary for _, involuntary in switches) if switches else None,
+        resident_bytes=sum(resident) * os.sysconf("SC_PAGE_SIZE") if resident else None,
+    )
+
+
+def parse_switches(status: str) -> tuple[int, int] | None:
+    """Voluntary and involuntary context switches of one thread, out of its status file."""
+    found = _SWITCHES.findall(status)
+    return (int(found[0]), int(found[1])) if len(found) == 2 else None
+
+
 def holds_listener(pids: list[int], port: int) -> bool | None:
     """Whether one of `pids` has the socket that listens on TCP `port`.
 
@@ -90,6 +135,24 @@ def _peak(pid: int) -> int | None:
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
     return None
+
+
+def _resident_pages(pid: int) -> int | None:
+    with suppress(OSError, IndexError, ValueError):
+        return int((PROC / str(pid) / "statm").read_text().split()[1])
+    return None
+
+
+def _thread_switches(pid: int) -> Iterator[tuple[int, int]]:
+    """Voluntary and involuntary switches of each thread."""
+    with suppress(OSError):
+        for thread in os.listdir(PROC / str(pid) / "task"):
+            with suppress(OSError):
+                # By plain open: a service may have hundreds of threads, and this is done while it is measured.
+                with open(f"{PROC}/{pid}/task/{thread}/status", encoding="latin-1") as status:  # noqa: PTH123
+                    found = parse_switches(status.read())
+                if found:
+                    yield found
 
 
 def _socket_inodes(pid: int) -> set[str]:

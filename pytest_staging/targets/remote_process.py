@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pytest_staging import durable
 from pytest_staging.model.errors import ConnectionLost, HostUnreachable, LeaseLost, StagingError
-from pytest_staging.model.ports import Command
+from pytest_staging.model.ports import Command, Usage
 from pytest_staging.ssh.commands import RemoteProcess
 from pytest_staging.ssh.files import QUICK_S
 from pytest_staging.ssh.forward import PortForward
@@ -38,6 +38,19 @@ members() {
 }
 pids=$(members "$1" "$2" | sort -u)
 """
+# Prints CPU ticks per process, switches per thread, resident pages per process, each with its name, and the two units.
+_USAGE = (
+    _MEMBERS
+    + r"""
+echo "units $(getconf CLK_TCK 2>/dev/null) $(getconf PAGESIZE 2>/dev/null)"
+for pid in $pids; do
+  { read -r line <"/proc/$pid/stat"; } 2>/dev/null || continue
+  set -- ${line##*) }; shift 11; echo "ticks $(($1 + $2 + $3 + $4))"
+  { read -r _ pages _ <"/proc/$pid/statm"; } 2>/dev/null && echo "pages $pages"
+  cat "/proc/$pid"/task/*/status 2>/dev/null | grep ctxt_switches
+done; true
+"""
+)
 _PEAK = _MEMBERS + 'for pid in $pids; do grep -s "^VmHWM:" "/proc/$pid/status"; done; true'
 # $3 the port as /proc/net/tcp has it. Prints yes, no, or unknown: nobody listens, or a process does not show its files.
 _OWNS = (
@@ -179,6 +192,10 @@ class RemoteService:
         lines = self._ask(_PEAK).splitlines()
         return sum(int(line.split()[1]) for line in lines) * 1024 if lines else None
 
+    def usage(self) -> Usage | None:
+        """What the living processes of the group have used so far, as on this machine. Raises ConnectionLost."""
+        return None if self._stopped else _parse_usage(self._ask(_USAGE))
+
     def owns_endpoint(self) -> bool | None:
         """Whether one of the group holds the socket that listens on the host's port. Raises ConnectionLost."""
         if self._stopped:
@@ -208,3 +225,23 @@ class RemoteService:
         arguments = (f"{SERVICE_MARK}={self._mark}", str(self._process.pid), *more)
         result = self._host.connection.run_script(script, *arguments, deadline_s=QUICK_S)
         return result.require("looking at the service").stdout.decode(errors="replace")
+
+
+def _parse_usage(text: str) -> Usage | None:
+    """Sums of what _USAGE prints; None when no process was there."""
+    sums: dict[str, int] = {}
+    units = (100, 4096)
+    for line in text.splitlines():
+        name, *numbers = line.replace(":", " ").split()
+        if name == "units" and len(numbers) == 2:
+            units = (int(numbers[0]), int(numbers[1]))
+        elif numbers:
+            sums[name] = sums.get(name, 0) + int(numbers[0])
+    if "ticks" not in sums:
+        return None
+    return Usage(
+        cpu_s=sums["ticks"] / units[0],
+        voluntary_switches=sums.get("voluntary_ctxt_switches"),
+        involuntary_switches=sums.get("nonvoluntary_ctxt_switches"),
+        resident_bytes=sums["pages"] * units[1] if "pages" in sums else None,
+    )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pytest_staging import durable
 from pytest_staging.model.errors import ServiceFailed, StagingError
+from pytest_staging.model.ports import Usage
 from pytest_staging.model.script import ScriptSpec
 from pytest_staging.targets.script_commands import Ran, ScriptRunner, parse_url
 
@@ -86,6 +87,10 @@ class ScriptService:
             return None
         text = ran.answer.strip()
         return int(text) if ran.status == 0 and text.isascii() and text.isdigit() and int(text) > 0 else None
+
+    def usage(self) -> Usage | None:
+        """Cannot be told: the scripts have no command for it."""
+        return None
 
     def owns_endpoint(self) -> bool | None:
         """Cannot be told from here."""

@@ -19,7 +19,7 @@ from running import (
     run_pytest,
     started_campaign,
 )
-from workspaces import write_benchmark
+from workspaces import CALM, write_benchmark
 
 from pytest_staging import store
 from pytest_staging.campaign.comparing import build_aggregate
@@ -32,7 +32,7 @@ VICTIMS = ("controller", "worker", "service", "tool")
 MAX_RESUMES = 3
 # A campaign of four short cells; longer means that it hangs.
 ROUND_S = 60.0
-LOAD = {"shape": "closed", "users": 1, "warm_up_s": 0.0, "duration_s": 0.2}
+LOAD = {"shape": "closed", "users": 1, "warm_up_s": 0.0, "duration_s": 0.2, "generator_limits": CALM}
 
 
 def make_crash_site(root: Path) -> Path:

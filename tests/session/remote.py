@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ssh"))
 
 from hosting import LabHost, call, make_key, remove_hosts, run_lab_script, start_host
 
-__all__ = ["Lab", "make_key", "make_remote", "remove_hosts", "run_lab_script", "start_lab", "write_inventory"]
+__all__ = ["LabHost", "call", "make_key", "remove_hosts", "run_lab_script", "start_host"]
 
 WORK = "/srv/staging"
 PYTHON = ["/usr/bin/python3", "-I", "{artifact}/service.py"]

@@ -23,6 +23,7 @@ from running import (
     run_campaign,
     started_campaign,
 )
+from workspaces import CALM
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "lab"))
@@ -44,7 +45,7 @@ def sample(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     for name in ("versions", "benchmark"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("images", ".lock"))
     (root / "pytest.ini").write_text("[pytest]\n")
-    change_benchmark(root, load={"warm_up_s": 0.3, "duration_s": 0.7})
+    change_benchmark(root, load={"warm_up_s": 0.3, "duration_s": 0.7, "generator_limits": CALM})
     yield root
     for manifest in root.glob("versions/*/images/manifest.json"):
         for entry in json.loads(manifest.read_text())["images"]:

@@ -52,7 +52,8 @@ def stable(data):
     """Without what is measured, and without the workspace's own path."""
     kept = {key: value for key, value in data.items() if key not in (*MEASURED, "created_at", "benchmark_path")}
     if "load_tool" in kept:
-        kept["load_tool"] = {key: value for key, value in kept["load_tool"].items() if key != "requests"}
+        measured = ("requests", "cpus", "cpu_wait")
+        kept["load_tool"] = {key: value for key, value in kept["load_tool"].items() if key not in measured}
     if "host" in kept:
         kept["host"] = {key: value for key, value in kept["host"].items() if key != "load_average_1min"}
     return kept

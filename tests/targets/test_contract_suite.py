@@ -14,7 +14,7 @@ from places import HERE, Place, answer
 from workspaces import wait_for
 
 from pytest_staging.model.errors import LeaseTimeout, ServiceFailed, StorageError
-from pytest_staging.model.ports import Command, Image, Service
+from pytest_staging.model.ports import Command, Image, Service, Usage
 
 Deploy = Callable[..., Service]
 MIB = 1 << 20
@@ -128,6 +128,26 @@ def test_peak_memory(deploy: Deploy) -> None:
     assert 64 * MIB < peak < 128 * MIB
     service.stop(0.0)
     assert service.peak_resident_bytes() is None
+
+
+def test_usage(deploy: Deploy) -> None:
+    """SM-08: CPU time, context switches and memory of the service so far, wherever it runs."""
+    service = deploy("hungry")
+    wait_for(lambda: answer(service.base_url))
+    before = service.usage()
+    assert before is not None
+    assert answer(service.base_url)
+
+    def waited_more() -> Usage | None:
+        now = service.usage()
+        return now if now and (now.voluntary_switches or 0) > (before.voluntary_switches or 0) else None
+
+    after = wait_for(waited_more)
+    assert 0 <= (before.cpu_s or 0) <= (after.cpu_s or 0) < 5
+    assert (before.involuntary_switches or 0) <= (after.involuntary_switches or 0)
+    assert 0 < (after.resident_bytes or 0) < 256 * MIB
+    service.stop(0.0)
+    assert service.usage() is None
 
 
 def test_one_that_cannot_be_started(place: Place, deploy: Deploy) -> None:

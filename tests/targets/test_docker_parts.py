@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_staging.model.ports import Usage
 from pytest_staging.targets.cgroups import machine_oom_kills, memory_group
 from pytest_staging.targets.container_output import HEADER, Frames
 
@@ -60,6 +61,42 @@ def test_version_2(proc: Path, shown: str, inside: str) -> None:
     found = memory_group(77, ID, proc)
     assert found is not None
     assert (found.peak_bytes(), found.oom_kills()) == (8192, 1)
+
+
+STATUS = "Name:\tx\nvoluntary_ctxt_switches:\t%d\nnonvoluntary_ctxt_switches:\t%d\n"
+
+
+def threads(proc: Path) -> None:
+    """Two that live; 0 is one of another process namespace."""
+    for thread, text in (("77", STATUS % (5, 1)), ("78", STATUS % (7, 2))):
+        (proc / thread).mkdir(exist_ok=True)
+        (proc / thread / "status").write_text(text)
+
+
+def test_usage_in_version_1(proc: Path) -> None:
+    """SM-08: CPU time is counted in another hierarchy than memory."""
+    root = proc.parent
+    mounts = V1.format(root=root) + V1.format(root=root).replace("memory", "cpuacct") + V2.format(root=root, shown="/")
+    groups = f"4:memory:/docker/{ID}\n3:cpu,cpuacct:/docker/{ID}\n0::/docker/{ID}\n"
+    files = {"memory_oom_control": "oom_kill 0\n", "memory_usage_in_bytes": "4096\n", "tasks": "77\n78\n0\n"}
+    group(proc, mounts, groups, f"memory/docker/{ID}", **files)
+    group(proc, mounts, groups, f"cpuacct/docker/{ID}", cpuacct_usage="1500000000\n")
+    threads(proc)
+    found = memory_group(77, ID, proc)
+    assert found is not None
+    assert found.usage() == Usage(cpu_s=1.5, resident_bytes=4096, voluntary_switches=12, involuntary_switches=3)
+
+
+def test_usage_in_version_2(proc: Path) -> None:
+    """SM-08: also when the threads cannot be seen from here."""
+    files = {"memory_events": "oom_kill 0\n", "memory_current": "8192\n", "cgroup_threads": "0\n0\n",
+             "cpu_stat": "usage_usec 2500000\nuser_usec 1\nsystem_usec 2\n"}  # fmt: skip
+    group(proc, V2.format(root=proc.parent, shown="/"), f"0::/docker/{ID}\n", f"unified/docker/{ID}", **files)
+    found = memory_group(77, ID, proc)
+    assert found is not None
+    assert found.usage() == Usage(cpu_s=2.5, resident_bytes=8192)
+    (found.folder / "cpu.stat").write_text("nonsense\n")
+    assert found.usage() is None
 
 
 def test_version_2_of_an_old_kernel(proc: Path) -> None:

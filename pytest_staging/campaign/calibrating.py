@@ -1,0 +1,114 @@
+"""What a load tool can do on this machine: its floor and its capacity, against a service that does nothing."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from pytest_staging.campaign.health import use_of
+from pytest_staging.campaign.loading import POLL_S, RunningLoad
+from pytest_staging.campaign.results import compute_metrics
+from pytest_staging.model.benchmark import Benchmark, Load, LoadShape
+from pytest_staging.model.calibration import Calibration
+from pytest_staging.model.errors import LoadFailed
+from pytest_staging.model.ports import Command, LoadRequest, LoadResult, LoadTool, Process
+
+START_DEADLINE_S = 10.0
+WARM_UP_S = 1.0
+MIN_USERS = 16
+FLOOR = ("p50", "p95", "p99")
+
+
+@dataclass(frozen=True)
+class Calibrating:
+    """Measures `tool` with the benchmark's functions; `folder` holds their payloads. `start` runs a program here."""
+
+    tool: LoadTool
+    benchmark: Benchmark
+    folder: Path
+    start: Callable[[Command], Process]
+    duration_s: float = 5.0
+
+    def measure(self, machine: str, say: Callable[[str], None]) -> Calibration:
+        """Floor with one user, capacity with many. Raises LoadFailed."""
+        version = self.tool.version()
+        with tempfile.TemporaryDirectory(prefix="staging-calibrate-") as name, self._responder(Path(name)) as url:
+            say(f"{self.tool.name} {version}: floor, 1 user for {self.duration_s:g} s")
+            alone, _ = self._run(url, 1, Path(name, "floor"))
+            users = max(MIN_USERS, self.benchmark.load.users)
+            say(f"{self.tool.name} {version}: capacity, {users} users for {self.duration_s:g} s")
+            crowd, cpus = self._run(url, users, Path(name, "capacity"))
+        metrics = compute_metrics(alone, self.duration_s)
+        return Calibration(
+            tool=self.tool.name,
+            tool_version=version,
+            machine=machine,
+            measured_at=datetime.now(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z"),
+            floor_ms={name: value for name in FLOOR if (value := metrics[name]) is not None},
+            capacity_rps=round(crowd.requests / (crowd.duration_s or self.duration_s), 1),
+            capacity_cpus=round(cpus, 2),
+        )
+
+    def _run(self, url: str, users: int, folder: Path) -> tuple[LoadResult, float]:
+        """Its result, and the CPUs that it used."""
+        folder.mkdir()
+        request = LoadRequest(base_url=url, load=self._load(users), bodies=self._bodies(), folder=folder)
+        load = self.tool.build_command(request)
+        process = self.start(load.command)
+        try:
+            running = RunningLoad(load, process, lambda: None)
+            warm_at_s = running.await_ready() + WARM_UP_S
+            running.await_instant(warm_at_s)
+            before = process.cpu_time()
+            running.await_instant(warm_at_s + self.duration_s)
+            after = process.cpu_time()
+            running.await_end()
+        finally:
+            process.stop(0.0)
+        result = self.tool.parse_output(request, warm_at_s, warm_at_s + self.duration_s)
+        if result.failures or not result.requests:
+            raise LoadFailed(f"{self.tool.name} did not get its answers from a service that does nothing", str(result))
+        return result, use_of(before, after, self.duration_s, load.cpus).cpus or 0.0
+
+    def _load(self, users: int) -> Load:
+        return replace(
+            self.benchmark.load,
+            shape=LoadShape.CLOSED,
+            rate=None,
+            script=None,
+            users=users,
+            warm_up_s=WARM_UP_S,
+            duration_s=self.duration_s,
+        )
+
+    def _bodies(self) -> Mapping[str, Path]:
+        return {name: self.folder / self.benchmark.payloads[name] for name in self.benchmark.selected_functions}
+
+    @contextmanager
+    def _responder(self, folder: Path) -> Iterator[str]:
+        port_file, log = folder / "port", folder / "responder.log"
+        processes = max(1, (os.cpu_count() or 1) // 2)
+        argv = [sys.executable, "-m", "pytest_staging.loadtools.null_responder", str(port_file), str(processes)]
+        process = self.start(Command(argv=argv, cwd=folder, log=log))
+        try:
+            deadline = time.monotonic() + START_DEADLINE_S
+            while not port_file.exists():
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise LoadFailed("the service that does nothing did not start", log.read_text())
+                time.sleep(POLL_S)
+            yield f"http://127.0.0.1:{port_file.read_text()}"
+        finally:
+            process.stop(0.0)
+
+
+def machine_of(facts: Mapping[str, Any]) -> str:
+    """A name for what a calibration holds on: the same host with the same CPUs."""
+    return f"{facts['name']}: {facts['cpus']} x {facts['cpu']}"

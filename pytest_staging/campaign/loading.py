@@ -1,0 +1,60 @@
+"""A load tool at work: from its start over the warm-up and the load window to its end, each with a deadline."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from pytest_staging import durable
+from pytest_staging.model.errors import LoadFailed
+from pytest_staging.model.ports import LoadCommand, Process
+
+POLL_S = 0.005
+LONG_POLL_S = 0.05
+
+
+class RunningLoad:
+    """`process` runs `load`'s command. `require_service` is asked all the while, and raises when nobody answers it."""
+
+    def __init__(self, load: LoadCommand, process: Process, require_service: Callable[[], None]) -> None:
+        self.process = process
+        self._load = load
+        self._require_service = require_service
+
+    def await_ready(self) -> float:
+        """The epoch instant at which the tool says that all its users send. Raises LoadFailed."""
+        deadline = time.monotonic() + self._load.deadline_s
+        while not self._load.ready_file.exists():
+            self._require_running()
+            if time.monotonic() > deadline:
+                raise LoadFailed("the load tool never began to send", self._tail())
+            time.sleep(POLL_S)
+        try:
+            return float(self._load.ready_file.read_text())
+        except ValueError as error:
+            raise LoadFailed(f"{self._load.ready_file.name} holds no instant: {error}") from error
+
+    def await_instant(self, instant_s: float) -> None:
+        """Returns at that epoch instant. Raises LoadFailed when the tool has ended before."""
+        while (left_s := instant_s - time.time()) > 0:
+            self._require_running()
+            time.sleep(min(left_s, LONG_POLL_S))
+
+    def await_end(self) -> None:
+        """Returns when the tool has ended well. Raises LoadFailed."""
+        deadline = time.monotonic() + self._load.deadline_s
+        while (status := self.process.poll()) is None:
+            self._require_service()
+            if time.monotonic() > deadline:
+                raise LoadFailed("the load tool did not end after its load", self._tail())
+            time.sleep(POLL_S)
+        if status != 0:
+            raise LoadFailed(f"the load tool ended with status {status}", self._tail())
+
+    def _require_running(self) -> None:
+        self._require_service()
+        if (status := self.process.poll()) is not None:
+            raise LoadFailed(f"the load tool ended early with status {status}", self._tail())
+
+    def _tail(self) -> str:
+        return durable.read_tail(self._load.command.log)

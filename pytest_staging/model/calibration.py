@@ -1,0 +1,27 @@
+"""What a load tool can do on one machine, against a service that does nothing (`staging-manager calibrate`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from pytest_staging.model.benchmark import STRICT
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """`floor_ms` are percentiles of the tool's own latency with one user; `capacity_rps` is the most that it sent.
+
+    At capacity it used `capacity_cpus` CPUs. `machine` tells machines apart: what one can do says nothing of another.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+    tool: str
+    tool_version: str
+    machine: str
+    measured_at: str
+    floor_ms: Mapping[str, float]
+    capacity_rps: float
+    capacity_cpus: float
+    schema_version: int = 1

@@ -1,0 +1,132 @@
+"""What a service's processes use over the window, by /proc and by stand-ins."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sampling import StandIn, observe, samples, spec
+from workspaces import wait_for
+
+from pytest_staging.metrics.process import ProcessMetrics
+from pytest_staging.model.errors import ConnectionLost
+from pytest_staging.model.ports import Command, Reading, Usage
+from pytest_staging.targets.local import LocalProcess, LocalTarget
+
+MIB = 1 << 20
+
+# Eats CPU in a child and in a thread when a file appears; says what the kernel counted when it is done.
+BUSY = textwrap.dedent(
+    """
+    import os, resource, sys, threading, time
+    folder = sys.argv[1]
+    def eat(seconds):
+        until = time.process_time() + seconds
+        while time.process_time() < until:
+            pass
+    held = bytearray(32 << 20)
+    open(folder + "/up", "w").close()
+    while not os.path.exists(folder + "/go"):
+        time.sleep(0.005)
+    child = os.fork()
+    if child == 0:
+        eat(0.3)
+        os._exit(0)
+    os.waitpid(child, 0)
+    eat(0.2)
+    for _ in range(50):
+        time.sleep(0.001)
+    open(folder + "/done", "w").close()
+    time.sleep(300)
+    """
+)
+
+
+@pytest.fixture
+def busy(tmp_path: Path) -> Iterator[LocalProcess]:
+    argv = [sys.executable, "-I", "-c", BUSY, str(tmp_path)]
+    started = LocalTarget().start(Command(argv=argv, cwd=tmp_path, log=tmp_path / "log"))
+    wait_for((tmp_path / "up").exists)
+    yield started
+    started.stop(0.0)
+
+
+def test_a_process_and_its_child(tmp_path: Path, busy: LocalProcess) -> None:
+    """SM-08: CPU seconds, context switches and peak memory of the whole process tree, over the load window."""
+
+    def done() -> bool:
+        (tmp_path / "go").touch()
+        return (tmp_path / "done").exists()
+
+    reading = observe([ProcessMetrics(spec("process"))], tmp_path, done, service=busy)
+    metrics = reading.metrics
+    assert reading.missing == {}
+    assert 0.45 <= (metrics["cpu_seconds"] or 0) < 0.8
+    assert (metrics["resident_peak"] or 0) > 32 * MIB
+    assert (metrics["context_switches_voluntary"] or 0) >= 50
+    both = (metrics["context_switches_voluntary"] or 0) + (metrics["context_switches_involuntary"] or 0)
+    assert metrics["context_switches"] == both
+    kept = samples(tmp_path, "process")
+    assert kept["values"]["resident_bytes"][-1] > 32 * MIB
+    assert kept["values"]["cpu_seconds"] == sorted(kept["values"]["cpu_seconds"])
+
+
+def test_usage_agrees_with_the_kernel(tmp_path: Path, busy: LocalProcess) -> None:
+    usage, size = busy.usage(), resource.getpagesize()
+    assert usage
+    status = Path(f"/proc/{busy._popen.pid}/status").read_text()
+    lines = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    assert usage.voluntary_switches == pytest.approx(int(lines["voluntary_ctxt_switches"]), abs=20)
+    assert usage.resident_bytes == pytest.approx(int(lines["VmRSS"].split()[0]) * 1024, abs=512 * size)
+    busy.stop(0.0)
+    assert busy.usage() is None
+
+
+def reading_of(tmp_path: Path, *usages: Usage | None) -> Reading:
+    """Over a service that tells these, one after another, and then the last one."""
+    left, asked = list(usages), []
+
+    def usage() -> Usage | None:
+        asked.append(1)
+        return left.pop(0) if len(left) > 1 else left[0]
+
+    source = ProcessMetrics(spec("process"))
+    return observe([source], tmp_path, lambda: len(asked) > len(usages), service=StandIn(usage=usage))
+
+
+def test_a_target_that_tells_only_some(tmp_path: Path) -> None:
+    """SM-08: of a control group the CPU time is known, and its threads' context switches may not be."""
+    reading = reading_of(tmp_path, Usage(cpu_s=1.5), Usage(cpu_s=4.0))
+    assert (reading.metrics["cpu_seconds"], reading.metrics["resident_peak"]) == (2.5, 5000.0)
+    assert reading.metrics["context_switches"] is None
+    assert reading.missing["context_switches"] == "this target does not tell it"
+    assert "cpu_seconds" not in reading.missing
+
+
+def test_a_target_that_tells_nothing(tmp_path: Path) -> None:
+    reading = reading_of(tmp_path, None)
+    assert reading.metrics["cpu_seconds"] is None
+    assert reading.missing["cpu_seconds"].endswith("failed: ValueError: the service's processes cannot be read")
+
+
+def test_threads_that_end(tmp_path: Path) -> None:
+    """Their switches are gone: a sum that shrinks is no growth."""
+    usages = [Usage(cpu_s=1.0, voluntary_switches=one, involuntary_switches=0) for one in (100, 150, 90)]
+    reading = reading_of(tmp_path, *usages)
+    assert (reading.metrics["context_switches"], reading.metrics["cpu_seconds"]) == (None, 0.0)
+    assert reading.missing["context_switches"] == "the counter context_switches went backwards"
+
+
+def test_a_host_that_is_lost(tmp_path: Path) -> None:
+    """That is not the source's own failure: the cell is to be measured elsewhere."""
+
+    class Lost(StandIn):
+        def peak_resident_bytes(self) -> int | None:
+            raise ConnectionLost("gone")
+
+    with pytest.raises(ConnectionLost):
+        observe([ProcessMetrics(spec("process"))], tmp_path, lambda: True, service=Lost())

@@ -1,0 +1,87 @@
+"""Load generators that are the bottleneck, for real: their cells are invalid, and `calibrate` finds more."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from running import environment, make_small, read_aggregate, read_summaries, run_campaign
+from workspaces import CALM, make_version, write_benchmark
+
+NOTHING = """
+import asyncio, os, socket, sys
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from pytest_staging.loadtools.null_responder import serve
+asyncio.run(serve(socket.create_server((os.environ["STAGING_HOST"], int(os.environ["STAGING_PORT"])), backlog=1024)))
+"""
+
+
+def make_nothing(root: Path, **load: Any) -> Path:
+    """A workspace whose versions do nothing, as fast as they can."""
+    make_small(root)
+    for slug, status in (("baseline", "baseline"), ("faster", "candidate")):
+        make_version(root, slug, status, NOTHING)
+    given = {"shape": "closed", "users": 1, "warm_up_s": 0.2, "duration_s": 1.0, "generator_limits": CALM, **load}
+    write_benchmark(root, platform_modes=["native"], load=given)
+    return root
+
+
+def reasons(root: Path) -> list[str]:
+    summaries = read_summaries(root).values()
+    assert {one["outcome"] for one in summaries} == {"invalid"}, summaries
+    return [one["reason"] for one in summaries]
+
+
+def test_a_saturated_generator_is_found_out(tmp_path: Path) -> None:
+    """XP-06: its cells are invalid, with what was measured and the reason; no verdict is drawn from them."""
+    root = make_nothing(tmp_path / "w", users=50, generator_limits={"cpu_share": 0.4, "wait_share": 0.9})
+    result = run_campaign(root)
+    assert result.returncode == 1, result.stdout
+    assert all(re.search(r"the load generator was (saturated|starved)", reason) for reason in reasons(root))
+    assert "invalid: the load generator was" in result.stdout
+    aggregate = read_aggregate(root)
+    assert not aggregate["complete"]
+    assert {one["reason"].split(":")[0] for one in aggregate["missing"] if one["metric"] is None} == {"invalid"}
+    summary = next(iter(read_summaries(root).values()))
+    assert summary["load_tool"]["cpus"] > 0.4 or summary["load_tool"]["cpu_wait"] > 0.9
+    assert summary["metrics"]["p95"] > 0, "what was measured is kept"
+
+
+@pytest.fixture(scope="module")
+def calibrated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str], dict[str, Any]]:
+    """A workspace, the environment that knows the calibration, and the calibration."""
+    root = make_nothing(tmp_path_factory.mktemp("calibrated") / "w")
+    env = {"STAGING_STATE_FOLDER": str(root / "state")}
+    command = [sys.executable, "-m", "pytest_staging", "calibrate", "--duration", "1", "--json"]
+    done = subprocess.run(command, cwd=root, env=environment(root, **env), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return root, env, json.loads(done.stdout)
+
+
+def test_calibrate(calibrated: tuple[Path, dict[str, str], dict[str, Any]]) -> None:
+    """XP-06: floor and capacity of the benchmark's tool on this machine, kept outside of the workspace."""
+    root, _, found = calibrated
+    assert found["tool"] == "locust"
+    assert 0 < found["floor_ms"]["p50"] <= found["floor_ms"]["p95"] <= found["floor_ms"]["p99"]
+    assert found["capacity_rps"] > 200
+    assert json.loads((root / "state" / "calibration-locust.json").read_text()) == found
+
+
+def test_latencies_within_the_floor(calibrated: tuple[Path, dict[str, str], dict[str, Any]]) -> None:
+    """XP-06: a service that cannot be told from nothing is neither fast nor slow."""
+    root, env, _ = calibrated
+    path = root / "state" / "calibration-locust.json"
+    data = json.loads(path.read_text())
+    path.write_text(json.dumps({**data, "floor_ms": {name: 3 * value for name, value in data["floor_ms"].items()}}))
+    result = run_campaign(root, env=env)
+    assert result.returncode == 1, result.stdout
+    assert all("lies within the load tool's own floor" in reason for reason in reasons(root))
+    path.write_text("{")
+    result = run_campaign(root, campaign_id="d", env=env)
+    assert result.returncode == 2, result.stdout
+    assert "staging-manager calibrate --tool locust" in result.stdout
