@@ -72,6 +72,11 @@ def plan_campaign(
     _check_coverage(benchmark, versions, target)
     target.require_ready()
     tool = tool_for(benchmark.load.tool)
+    if benchmark.load.warm_up and not tool.tells_live:
+        raise LoadUnfit(
+            f"{workspace.shown(path)}: load.warm_up: {tool.name} does not tell latencies while it runs. Give a fixed "
+            "warm_up_s, or take locust."
+        )
     if reason := tool.unfit_reason(benchmark.load, benchmark.selected_functions):
         raise LoadUnfit(f"{workspace.shown(path)}: load.tool: {tool.name} {reason}")
     now = datetime.now(timezone.utc)

@@ -15,21 +15,17 @@ from pytest_staging.campaign.health import unhealthy_reason, use_of
 from pytest_staging.campaign.loading import RunningLoad
 from pytest_staging.campaign.results import compute_metrics
 from pytest_staging.campaign.service import LaunchedService, launch
+from pytest_staging.campaign.warming import Warmed, await_steady
 from pytest_staging.images.cache import BuiltImage, ImageCache
 from pytest_staging.model.benchmark import Benchmark
 from pytest_staging.model.calibration import Calibration
 from pytest_staging.model.campaign import Campaign, Cell, CellSummary
 from pytest_staging.model.errors import HOST_GONE, CellFailure, LoadFailed, StagingError
-from pytest_staging.model.ports import (
-    Deployment,
-    LoadRequest,
-    LoadResult,
-    LoadTool,
-    MetricSource,
-    PhaseListener,
-    Target,
-)
+from pytest_staging.model.observing import MetricSource
+from pytest_staging.model.ports import Deployment, LoadCommand, LoadRequest, LoadResult, LoadTool, PhaseListener, Target
 from pytest_staging.model.version import Version
+
+UNTIL = "load-until"
 
 
 @dataclass(frozen=True)
@@ -100,14 +96,15 @@ class CellRunner:
                 generator = self.target.start(load.command)
                 stack.callback(generator.stop, 0.0)
                 running = RunningLoad(load, generator, service.require_alive)
-                warm_at_s = running.await_ready() + request.load.warm_up_s
+                ready_s = running.await_ready()
                 sampling = self.source.observe(service.base_url, service.mode, service.service, folder / "samples.json")
                 stack.callback(sampling.close)
-                running.await_instant(warm_at_s)
+                warmed = _warm_up(running, load, request, ready_s)
+                facts["load_tool"] |= warmed.facts()
             with watch("load"):
                 sampling.begin()
                 cpu_before = generator.cpu_time()
-                until_s = warm_at_s + request.load.duration_s
+                until_s = warmed.at_s + request.load.duration_s
                 running.await_instant(until_s)
                 cpu_after = generator.cpu_time()
                 sampling.end()
@@ -115,7 +112,7 @@ class CellRunner:
                 running.await_end()
                 reading = sampling.finish()
                 service.require_alive()
-            result = self.tool.parse_output(request, warm_at_s, until_s)
+            result = self.tool.parse_output(request, warmed.at_s, until_s)
         facts["sources"] = dict(reading.sources)
         facts["load_tool"] |= _load_facts(result)
         _require_measured(result, self.tool.name, request.load.duration_s)
@@ -160,7 +157,24 @@ class CellRunner:
             name: self.benchmark_folder / self.benchmark.payloads[name] for name in self.benchmark.selected_functions
         }
         script = self.benchmark_folder / load.script if load.script else None
-        return LoadRequest(base_url=service.base_url, load=load, bodies=bodies, folder=folder, script=script)
+        until = None
+        if load.warm_up:  # the tool has to be able to run for as long as that may take
+            load, until = replace(load, warm_up_s=load.warm_up.max_s), folder / UNTIL
+            until.unlink(missing_ok=True)
+        return LoadRequest(
+            base_url=service.base_url, load=load, bodies=bodies, folder=folder, script=script, until=until
+        )
+
+
+def _warm_up(running: RunningLoad, load: LoadCommand, request: LoadRequest, ready_s: float) -> Warmed:
+    spec = request.load.warm_up
+    if spec is None or request.until is None:
+        at_s = ready_s + request.load.warm_up_s
+        running.await_instant(at_s)
+        return Warmed(at_s, request.load.warm_up_s)
+    warmed = await_steady(running, load.live, ready_s, spec)
+    durable.write_text(request.until, repr(warmed.at_s + request.load.duration_s))
+    return warmed
 
 
 class _PhaseWatch:
@@ -234,6 +248,5 @@ def _now() -> str:
 def smoke_benchmark(benchmark: Benchmark) -> Benchmark:
     """The same contract with about a second of load per cell: enough to see that everything is wired."""
     load = benchmark.load
-    return replace(
-        benchmark, load=replace(load, warm_up_s=min(load.warm_up_s, 0.2), duration_s=min(load.duration_s, 1.0))
-    )
+    warm_up_s, duration_s = min(load.warm_up_s, 0.2), min(load.duration_s, 1.0)
+    return replace(benchmark, load=replace(load, warm_up=None, warm_up_s=warm_up_s, duration_s=duration_s))

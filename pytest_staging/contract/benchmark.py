@@ -57,6 +57,8 @@ def _load_rules(load: Any) -> list[Finding]:
         findings.append((("load", "rate"), "is missing: an open load needs its rate in requests per second"))
     if load.get("shape") == "closed" and load.get("rate") is not None:
         findings.append((("load", "rate"), "only goes with shape: open"))
+    if load.get("warm_up") is not None and load.get("warm_up_s") is not None:
+        findings.append((("load", "warm_up_s"), "does not go with warm_up, which has max_s"))
     if load.get("tool") == "command" and not load.get("command"):
         findings.append((("load", "command"), "is missing: tool: command needs the program to run, as a list"))
     if load.get("tool") != "command" and load.get("command"):

@@ -27,6 +27,7 @@ class CommandTool:
     """
 
     name = "command"
+    tells_live = False
 
     def version(self) -> str:
         return SCHEMA.rpartition("/")[2]

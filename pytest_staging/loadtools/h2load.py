@@ -30,6 +30,7 @@ class H2loadTool:
     """One run over warm-up, window and tail; which requests count is told by the instants at which they began."""
 
     name = "h2load"
+    tells_live = False
 
     def version(self) -> str:
         program = find_program("h2load", ADVICE)

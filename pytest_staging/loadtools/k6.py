@@ -60,6 +60,7 @@ class K6Tool:
     """Summary by default; raw points when exact percentiles are asked for, or a script has a schedule of its own."""
 
     name = "k6"
+    tells_live = False
 
     def version(self) -> str:
         program = find_program("k6", ADVICE)

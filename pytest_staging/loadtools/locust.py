@@ -41,6 +41,7 @@ class LocustTool:
     """Latencies are Locust's own per-request values before any rounding, by a request listener."""
 
     name = "locust"
+    tells_live = True
 
     def version(self) -> str:
         from importlib import metadata
@@ -75,7 +76,8 @@ class LocustTool:
         environment = {"STAGING_LOAD_PLAN": str(plan), "PYTHONUNBUFFERED": "1"}
         command = Command(argv=argv, cwd=folder, log=folder / LOG, env=environment)
         deadline_s = STARTUP_DEADLINE_S + total_s + load.request_timeout_s + DRAIN_MARGIN_S
-        return LoadCommand(command=command, ready_file=folder / READY, deadline_s=deadline_s, cpus=CPUS)
+        live = (folder / RECORDING,)
+        return LoadCommand(command=command, ready_file=folder / READY, deadline_s=deadline_s, live=live, cpus=CPUS)
 
     def parse_output(self, request: LoadRequest, window_start_s: float, window_end_s: float) -> LoadResult:
         path = request.folder / RECORDING
@@ -167,4 +169,5 @@ def _plan(request: LoadRequest) -> dict[str, object]:
         "requests_file": str(request.folder / RECORDING),
         "ready_file": str(request.folder / READY),
         "exit_file": str(request.folder / EXIT),
+        "until_file": str(request.until) if request.until else None,
     }

@@ -70,6 +70,16 @@ def on_init(environment, runner, **_):
         ready.with_suffix(".tmp").write_text(repr(time.time()))
         ready.with_suffix(".tmp").rename(ready)
         gevent.spawn_later(PLAN["seconds"], finish)
+        if PLAN["until_file"]:
+            gevent.spawn(follow)
+
+    def follow():
+        """Shows what was recorded so far, until somebody has decided when the run ends."""
+        until = Path(PLAN["until_file"])
+        while not until.exists():
+            _file.flush()
+            gevent.sleep(0.1)
+        gevent.spawn_later(max(0.0, float(until.read_text()) - time.time()), finish)
 
     def finish():
         environment.events.spawning_complete.remove_listener(announce)

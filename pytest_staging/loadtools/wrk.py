@@ -43,6 +43,7 @@ class WrkTool:
     """Two runs of wrk, one after the other: a warm-up that is cut off, and the measured one. wrk starts in 5 ms."""
 
     name = "wrk"
+    tells_live = False
 
     def version(self) -> str:
         program = find_program("wrk", ADVICE)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Annotated, Any, ClassVar
 
-from annotated_types import Ge, Gt, MinLen
+from annotated_types import Ge, Gt, Le, MinLen
 
 STRICT: dict[str, Any] = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
 
@@ -46,6 +46,24 @@ class GeneratorLimits:
     wait_share: Annotated[float, Gt(0)] = 0.5
 
 
+class WarmUpEnd(str, Enum):
+    """When a warm-up is over that has no fixed length."""
+
+    STEADY = "steady"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmUp:
+    """A warm-up that ends when the service is steady, by the rule of stats/steady.py; at the latest after `max_s`."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+    until: WarmUpEnd
+    max_s: Annotated[float, Gt(0)] = 60.0
+    window_s: Annotated[float, Ge(0.1)] = 1.0
+    windows: Annotated[int, Ge(3), Le(100)] = 5
+    tolerance: Annotated[float, Gt(0)] = 0.1
+
+
 @dataclass(frozen=True, kw_only=True)
 class Load:
     """How the service is loaded. Durations in seconds, `rate` in requests per second over all users.
@@ -66,6 +84,7 @@ class Load:
     script: str | None = None
     exact_percentiles: bool = False
     command: tuple[str, ...] = ()
+    warm_up: WarmUp | None = None
     generator_limits: GeneratorLimits = field(default_factory=GeneratorLimits)
 
 

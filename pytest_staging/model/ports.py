@@ -1,4 +1,4 @@
-"""The narrow Protocols behind which targets, load tools and metric sources live."""
+"""The narrow Protocols behind which targets and load tools live; those of metric sources: observing.py."""
 
 from __future__ import annotations
 
@@ -236,26 +236,32 @@ class HostTarget(Target, Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class LoadRequest:
-    """What a load tool is asked to do. `folder` is where it may write; `bodies` are the functions' payload files."""
+    """What a load tool is asked to do. `folder` is where it may write; `bodies` are the functions' payload files.
+
+    When the file `until` appears, the load ends at the epoch instant that it holds, and not later than planned.
+    """
 
     base_url: str
     load: Load
     bodies: Mapping[str, Path]
     folder: Path
     script: Path | None = None
+    until: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadCommand:
     """How to run the tool: `ready_file` appears with the epoch instant at which all users send.
 
-    `cpus` is how many CPUs it can use at most; None is all that there are.
+    `cpus` is how many CPUs it can use at most; None is all that there are. `live` are CSV files that grow while it
+    runs; their first columns are a request's start (epoch seconds) and its latency (ms).
     """
 
     command: Command
     ready_file: Path
     deadline_s: float
     cpus: float | None = None
+    live: Sequence[Path] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -293,9 +299,13 @@ class LoadResult:
 
 
 class LoadTool(Protocol):
-    """Builds the command and parses the output; targets execute."""
+    """Builds the command and parses the output; targets execute.
+
+    `tells_live` says whether its commands have `live` files, and heed a request's `until`.
+    """
 
     name: str
+    tells_live: bool
 
     def version(self) -> str:
         """Raises ToolMissing with what to install, ToolUnsupported when the version there is not known to work."""
@@ -312,48 +322,6 @@ class LoadTool(Protocol):
     def parse_output(self, request: LoadRequest, window_start_s: float, window_end_s: float) -> LoadResult:
         """Raises LoadFailed. The window is in epoch seconds."""
         ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reading:
-    """What the metric sources saw over one load window. `inapplicable` metrics cannot exist in this mode.
-
-    `sources` says of each source how many samples it has (`samples`), how many failed (`failed`), and why (`failure`).
-    """
-
-    metrics: Mapping[str, float | None]
-    missing: Mapping[str, str]
-    inapplicable: tuple[str, ...] = ()
-    sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-
-
-class Sampling(Protocol):
-    """One load window under observation: begin, end, finish in this order; close in any case, and at any time."""
-
-    def begin(self) -> None:
-        """The load window begins."""
-        ...
-
-    def end(self) -> None:
-        """The load window is over. Returns at once; must be called while the service still runs."""
-        ...
-
-    def finish(self) -> Reading:
-        """What was seen. Must be called while the service still runs, after the load tool's end.
-
-        May wait for what the load left behind, a queue that runs empty; bounded. Raises ConnectionLost, LeaseLost.
-        """
-        ...
-
-    def close(self) -> None:
-        """Ends whatever still runs. May be called twice."""
-        ...
-
-
-class MetricSource(Protocol):
-    """What a service says about itself, read beside the load tool; the time series go to the file `samples`."""
-
-    def observe(self, base_url: str, mode: ModeSpec, service: Service, samples: Path) -> Sampling: ...
 
 
 PhaseListener = Callable[[str, str], None]

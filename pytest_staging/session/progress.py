@@ -56,6 +56,8 @@ def render_cell(summary: CellSummary, estimate: Estimate) -> str:
     seconds = sum(summary.phases.values())
     p95 = summary.metrics.get("p95")
     facts = [f"p95 {p95:.4g} ms"] if p95 is not None else []
+    if summary.load_tool.get("steady") is False:
+        facts.append(f"not steady after {summary.load_tool['warm_up_s']:g} s")
     facts += [estimate.left()] if estimate.left() else []
     reason = f": {summary.reason.splitlines()[0]}" if summary.reason else ""
     return (
