@@ -21,15 +21,8 @@ from pytest_staging.model.calibration import Calibration
 from pytest_staging.model.campaign import Campaign
 from pytest_staging.model.errors import UsageProblem
 from pytest_staging.model.inventory import HostSpec
-from pytest_staging.model.ports import (
-    Builder,
-    HostTarget,
-    LoadTool,
-    MetricSource,
-    PhaseListener,
-    PlannedTarget,
-    Target,
-)
+from pytest_staging.model.observing import MetricSource
+from pytest_staging.model.ports import Builder, HostTarget, LoadTool, PhaseListener, PlannedTarget, Target
 from pytest_staging.model.script import Takes
 from pytest_staging.store import Workspace
 
@@ -174,19 +167,33 @@ def make_runner(
     seat: Seat | None = None,
 ) -> CellRunner:
     """Everything a cell needs, from the campaign's own pins."""
+    benchmark = load_pinned_benchmark(folder, campaign)
+    return runner_of(workspace, campaign, benchmark, folder / "benchmark", folder, on_phase, keep_failed, seat)
+
+
+def runner_of(
+    workspace: Workspace,
+    campaign: Campaign,
+    benchmark: Benchmark,
+    benchmark_folder: Path,
+    folder: Path,
+    on_phase: PhaseListener,
+    keep_failed: bool = False,
+    seat: Seat | None = None,
+) -> CellRunner:
+    """The same with a benchmark of the caller's; `benchmark_folder` holds its files."""
     target = make_target(workspace, campaign.target, seat)
     on_host = campaign.target == "ssh"
     images = _make_remote_images(workspace, target) if on_host else make_images(workspace, campaign.target)
-    benchmark = load_pinned_benchmark(folder, campaign)
     return CellRunner(
         campaign=campaign,
         benchmark=benchmark,
-        benchmark_folder=folder / "benchmark",
+        benchmark_folder=benchmark_folder,
         campaign_folder=folder,
         load_version=lambda slug: store.load_version(workspace, slug, indexed=True),
         target=target,
         tool=make_load_tool(benchmark.load.tool),
-        source=make_source(benchmark, folder / "benchmark"),
+        source=make_source(benchmark, benchmark_folder),
         images=images,
         on_phase=on_phase,
         keep_failed=keep_failed,

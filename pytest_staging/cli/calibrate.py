@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_staging.cli.command import add_command, workspace_of
 
 if TYPE_CHECKING:
+    from pytest_staging.campaign.noise import Noise, Proposal
     from pytest_staging.model.calibration import Calibration
 
 LEASE_TIMEOUT_S = 60.0
@@ -27,9 +28,19 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("--tool", help="load tool (default: the benchmark's)")
     parser.add_argument("--duration", type=float, default=5.0, metavar="SECONDS", help="of each load (default: 5)")
     parser.add_argument("--json", action="store_true", help="the result as JSON")
+    parser.add_argument(
+        "--noise", action="store_true", help="measure equal cells of your own service instead, and propose"
+    )
+    parser.add_argument("--version", metavar="SLUG", help="with --noise: the version (default: the baseline)")
+    parser.add_argument("--mode", metavar="MODE", help="with --noise: the build mode (default: the first)")
+    parser.add_argument("--cells", type=int, default=12, metavar="N", help="with --noise: how many cells (default: 12)")
 
 
 def calibrate(options: argparse.Namespace) -> int:
+    return study_noise(options) if options.noise else measure_tool(options)
+
+
+def measure_tool(options: argparse.Namespace) -> int:
     from pytest_staging import store, wiring
     from pytest_staging.calibrations import save_calibration, state_folder
     from pytest_staging.campaign.calibrating import Calibrating, machine_of
@@ -44,7 +55,7 @@ def calibrate(options: argparse.Namespace) -> int:
     tool = wiring.make_load_tool(options.tool or benchmark.load.tool)
     with target.lease("calibrate", LEASE_TIMEOUT_S):
         measuring = Calibrating(tool, benchmark, path.parent, target.start, options.duration)
-        found = measuring.measure(machine_of(target.facts()), lambda line: print(line, file=sys.stderr, flush=True))
+        found = measuring.measure(machine_of(target.facts()), _say)
     saved = save_calibration(found, state_folder())
     if options.json:
         print(json.dumps(asdict(found), indent=2))
@@ -60,3 +71,74 @@ def _print(found: Calibration) -> None:
     print(f"  floor, with one user: {floor}")
     print(f"  capacity: {found.capacity_rps:.0f} requests/s with {found.capacity_cpus:.2f} CPUs")
     print("Cells that come near to either are invalid from now on: they would measure the tool.")
+
+
+def study_noise(options: argparse.Namespace) -> int:
+    """Raises UsageProblem for what cannot be studied, CellFailure for a cell that failed."""
+    import tempfile
+    from pathlib import Path
+
+    from pytest_staging import store, wiring
+    from pytest_staging.campaign.noise import Study, make_study, noise_of, propose
+    from pytest_staging.model.errors import UsageProblem
+
+    if not 4 <= options.cells <= 1000:
+        raise UsageProblem(f"--cells {options.cells}: needs a whole number from 4 to 1000, for example 12.")
+    workspace = workspace_of(options)
+    path = workspace.benchmark_path
+    benchmark = store.load_benchmark(path, workspace.shown(path), required_modes=())
+    if options.tool:
+        benchmark = replace(benchmark, load=replace(benchmark.load, tool=options.tool, tool_version=None))
+    tool = wiring.make_load_tool(benchmark.load.tool)
+    if reason := tool.unfit_reason(benchmark.load, benchmark.selected_functions):
+        raise UsageProblem(f"{tool.name} {reason}")
+    version = store.load_version(workspace, options.version or store.find_baseline(workspace))
+    mode = options.mode or benchmark.platform_modes[0]
+    if mode not in version.service.modes:
+        raise UsageProblem(f"--mode {mode}: version {version.slug} has {', '.join(version.service.modes)}.")
+    campaign = make_study(version, mode, options.cells, benchmark, path, tool)
+    with tempfile.TemporaryDirectory(prefix="staging-noise-") as name:
+        silent = lambda cell_id, phase: None  # noqa: E731
+        runner = wiring.runner_of(workspace, campaign, benchmark, path.parent, Path(name), silent)
+        study = Study(runner, _say)
+        with runner.target.lease("calibrate --noise", LEASE_TIMEOUT_S):
+            warm_up_s = study.warm_up_s()
+            cells, other_s = study.measure()
+            halves = study.halves()
+    found = noise_of(cells)
+    p95 = next((one for one in found if one.metric == "p95"), None)
+    proposal = propose(halves, p95, benchmark.load.duration_s, other_s) if halves and p95 else None
+    if options.json:
+        data = {
+            "tool": tool.name,
+            "version": version.slug,
+            "mode": mode,
+            "cells": options.cells,
+            "warm_up_s": warm_up_s,
+        }
+        print(json.dumps({**data, "noise": [asdict(one) for one in found],
+                          "proposal": asdict(proposal) if proposal else None}, indent=2))  # fmt: skip
+    else:
+        print(f"{tool.name} on {version.slug} in mode {mode}, {options.cells} equal cells of "
+              f"{benchmark.load.duration_s:g} s:")  # fmt: skip
+        _print_noise(found, warm_up_s, proposal, tool.tells_live)
+    return 0
+
+
+def _print_noise(found: list[Noise], warm_up_s: float | None, proposal: Proposal | None, told: bool) -> None:
+    from tabulate import tabulate
+
+    rows = [[one.metric, f"{one.deviation:.3f}", one.runs or "-"] for one in found]
+    print(tabulate(rows, ["metric", "sd of the log ratio", "runs to see 5 %"], tablefmt="github"))
+    if warm_up_s is not None:
+        print(f"warm-up: steady {warm_up_s:g} s after the first request")
+    elif told:
+        print("warm-up: not steady within 30 s; what lasts that long is part of what is measured")
+    if proposal:
+        minutes = proposal.total_s / 60
+        print(f"proposal: warm_up_s {warm_up_s or 30:g}, duration_s {proposal.duration_s:g}, --runs {proposal.runs} "
+              f"(sees 5 % in p95; about {minutes:.0f} min for each mode)")  # fmt: skip
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

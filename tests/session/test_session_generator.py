@@ -13,6 +13,9 @@ import pytest
 from running import environment, make_small, read_aggregate, read_summaries, run_campaign
 from workspaces import CALM, make_version, write_benchmark
 
+from pytest_staging import store, wiring
+from pytest_staging.campaign import noise
+
 NOTHING = """
 import asyncio, os, socket, sys
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -77,7 +80,8 @@ def test_latencies_within_the_floor(calibrated: tuple[Path, dict[str, str], dict
     root, env, _ = calibrated
     path = root / "state" / "calibration-locust.json"
     data = json.loads(path.read_text())
-    path.write_text(json.dumps({**data, "floor_ms": {name: 3 * value for name, value in data["floor_ms"].items()}}))
+    floor = {name: 3 * value for name, value in data["floor_ms"].items()}
+    path.write_text(json.dumps({**data, "capacity_rps": 1e9, "floor_ms": floor}))
     result = run_campaign(root, env=env)
     assert result.returncode == 1, result.stdout
     assert all("lies within the load tool's own floor" in reason for reason in reasons(root))
@@ -85,3 +89,41 @@ def test_latencies_within_the_floor(calibrated: tuple[Path, dict[str, str], dict
     result = run_campaign(root, campaign_id="d", env=env)
     assert result.returncode == 2, result.stdout
     assert "staging-manager calibrate --tool locust" in result.stdout
+
+
+def test_noise_of_a_service_of_ones_own(tmp_path: Path) -> None:
+    """XP-06: `calibrate --noise` measures equal cells of the user's service, and names what the tool cannot tell."""
+    root = make_small(tmp_path / "w", duration_s=1.0)
+    given = ["calibrate", "--noise", "--cells", "4", "--tool", "wrk", "--mode", "native", "--json"]
+    command = [sys.executable, "-m", "pytest_staging", *given]
+    done = subprocess.run(command, cwd=root, env=environment(root), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert {one["metric"] for one in found["noise"]} == {"p95", "throughput"}
+    assert all(0 < one["deviation"] < 5 for one in found["noise"])
+    assert found["warm_up_s"] is None
+    assert not (root / "campaigns").exists() or list((root / "campaigns").iterdir()) == []
+    for bad in (["--cells", "3"], ["--mode", "jmv"], ["--version", "bazeline"]):
+        done = subprocess.run([*command, *bad], cwd=root, env=environment(root), capture_output=True, timeout=60)
+        assert done.returncode == 2
+
+
+def test_the_warm_up_of_a_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """XP-06: one long cell from the first request on says when a fresh service is steady."""
+    root = make_small(tmp_path / "w", duration_s=0.5)
+    monkeypatch.setenv("STAGING_LEASE_FOLDER", str(tmp_path / "lease"))
+    monkeypatch.setattr(noise, "LONG_S", 12.0)
+    path = root / "benchmark" / "benchmark.yaml"
+    benchmark = store.load_benchmark(path, str(path), required_modes=())
+    workspace, tool = store.Workspace(root), wiring.make_load_tool("locust")
+    campaign = noise.make_study(store.load_version(workspace, "baseline"), "native", 4, benchmark, path, tool)
+    runner = wiring.runner_of(workspace, campaign, benchmark, path.parent, tmp_path / "study", lambda *_: None)
+    study = noise.Study(runner, lambda line: None)
+    steady_s = study.warm_up_s()
+    assert steady_s is None or 10.0 <= steady_s <= 12.0
+    cells, other_s = study.measure()
+    assert len(cells) == 4
+    assert other_s > 0
+    halves = study.halves()
+    assert halves is not None
+    assert all(first and second for first, second in halves)
