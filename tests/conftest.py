@@ -17,4 +17,6 @@ def lease_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
     """STAGING_LEASE_FOLDER, for this process and those that it starts."""
     folder = tmp_path_factory.mktemp("lease")
     monkeypatch.setenv("STAGING_LEASE_FOLDER", str(folder))
+    # Nor does a calibration of this machine's user say anything about a test's cells.
+    monkeypatch.setenv("STAGING_STATE_FOLDER", str(folder / "state"))
     return folder
