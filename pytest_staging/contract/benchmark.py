@@ -57,6 +57,7 @@ def _load_rules(load: Any) -> list[Finding]:
         findings.append((("load", "rate"), "is missing: an open load needs its rate in requests per second"))
     if load.get("shape") == "closed" and load.get("rate") is not None:
         findings.append((("load", "rate"), "only goes with shape: open"))
+    findings += _process_rules(load)
     if load.get("warm_up") is not None and load.get("warm_up_s") is not None:
         findings.append((("load", "warm_up_s"), "does not go with warm_up, which has max_s"))
     if load.get("tool") == "command" and not load.get("command"):
@@ -73,6 +74,13 @@ def _load_rules(load: Any) -> list[Finding]:
         except InvalidSpecifier:
             findings.append((("load", "tool_version"), "is no version specifier; write for example '>=2.30,<3'"))
     return findings
+
+
+def _process_rules(load: Mapping[str, Any]) -> list[Finding]:
+    users, processes = load.get("users"), load.get("processes")
+    if not isinstance(users, int) or not isinstance(processes, int) or processes <= users:
+        return []
+    return [(("load", "processes"), f"must not be more than users, {users}: each process needs one of its own")]
 
 
 def _metric_rules(metrics: Any) -> list[Finding]:

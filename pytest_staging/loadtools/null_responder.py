@@ -53,6 +53,8 @@ async def serve(listener: socket.socket) -> None:
 
 
 def main(port_file: str, processes: str) -> None:
+    """Listens, says where, and serves until it is killed."""
+    """Listens with that many processes; `port_file` appears with the port once it does."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
     temporary = Path(f"{port_file}.tmp")
     temporary.write_text(str(listener.getsockname()[1]))

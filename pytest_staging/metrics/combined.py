@@ -12,7 +12,8 @@ from pytest_staging import durable
 from pytest_staging.metrics.sampler import Recording, describe
 from pytest_staging.metrics.sources import Observation, Source
 from pytest_staging.model.errors import HOST_GONE, LeaseLost
-from pytest_staging.model.ports import Reading, Service
+from pytest_staging.model.observing import Reading
+from pytest_staging.model.ports import Service
 from pytest_staging.model.version import ModeSpec
 
 SERIES_SCHEMA_VERSION = 1

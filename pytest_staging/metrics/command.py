@@ -17,7 +17,8 @@ from pytest_staging.metrics.exposition import SeriesParser
 from pytest_staging.metrics.reducing import reduce_all
 from pytest_staging.metrics.sampler import Recording, Sampler, Values
 from pytest_staging.model.benchmark import SourceSpec
-from pytest_staging.model.ports import Reading, Service
+from pytest_staging.model.observing import Reading
+from pytest_staging.model.ports import Service
 from pytest_staging.model.version import ModeSpec
 
 MAX_OUTPUT_BYTES = 1 << 20

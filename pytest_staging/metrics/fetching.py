@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from typing import TYPE_CHECKING
 
@@ -12,16 +13,21 @@ MAX_BODY_BYTES = 4 << 20
 
 
 class Endpoint:
-    """A URL that is asked again and again over one connection. `login` is a user and a password, kept nowhere else."""
+    """A URL that is asked again and again over one connection.
+
+    `login` is a user and a password, kept nowhere else; over https it is shown only to who has a certificate that this
+    machine trusts (SSL_CERT_FILE names others).
+    """
 
     def __init__(self, url: str, timeout_s: float, login: tuple[str, str] | None = None) -> None:
         import httpx
 
         self.url = url
         self._timeout_s = timeout_s
+        verify = ssl.create_default_context() if login else False
         # Bodies that are compressed all the same are refused: a few kB of them may be a gigabyte.
         self._client = httpx.Client(
-            timeout=timeout_s, trust_env=False, verify=False, auth=login, headers={"Accept-Encoding": "identity"}
+            timeout=timeout_s, trust_env=False, verify=verify, auth=login, headers={"Accept-Encoding": "identity"}
         )
 
     def fetch(self) -> str:

@@ -12,7 +12,8 @@ import time
 from pytest_staging.metrics.reducing import reduce_series
 from pytest_staging.metrics.sampler import Recording, Sampler, Values
 from pytest_staging.model.benchmark import How, SourceSpec
-from pytest_staging.model.ports import Reading, Service, Usage
+from pytest_staging.model.observing import Reading
+from pytest_staging.model.ports import Service, Usage
 from pytest_staging.model.version import ModeSpec
 
 VOLUNTARY, INVOLUNTARY = "context_switches_voluntary", "context_switches_involuntary"

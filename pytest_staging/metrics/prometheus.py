@@ -13,7 +13,8 @@ from pytest_staging.metrics.fetching import Endpoint
 from pytest_staging.metrics.reducing import reduce_all
 from pytest_staging.metrics.sampler import Recording, Sampler, Values
 from pytest_staging.model.benchmark import SeriesSpec, SourceSpec
-from pytest_staging.model.ports import Reading, Service
+from pytest_staging.model.observing import Reading
+from pytest_staging.model.ports import Service
 from pytest_staging.model.version import ModeSpec, Runtime
 
 # One sample under way and the last one, each as slow as it may be: connecting, then reading.

@@ -23,7 +23,8 @@ from pytest_staging.metrics.fetching import Endpoint
 from pytest_staging.metrics.sampler import Recording, Row, Sampler, Values
 from pytest_staging.model.benchmark import SourceSpec
 from pytest_staging.model.errors import UsageProblem
-from pytest_staging.model.ports import Reading, Service
+from pytest_staging.model.observing import Reading
+from pytest_staging.model.ports import Service
 from pytest_staging.model.version import ModeSpec
 
 COLUMNS = {"messages": "depth", "messages_ready": "ready", "messages_unacknowledged": "unacknowledged"}
@@ -92,6 +93,9 @@ class QueueObservation:
             since = empty_since(rows)
             return since is not None and rows[-1].at_s >= max(since, self._ended_s, finished_s) + self._spec.lag_s
 
+        # Where nothing was ever told, nothing is waited for: a wrong password would cost every cell the deadline.
+        if self._sampler.wait_for(lambda rows: not rows, 0.0):
+            return ""
         while not self._sampler.wait_for(settled, LOOK_S):
             if self._service.poll() is not None:
                 return SERVICE_ENDED

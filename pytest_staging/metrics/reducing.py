@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from pytest_staging.metrics.sampler import Recording
 from pytest_staging.model.benchmark import How, SeriesSpec
-from pytest_staging.model.ports import Reading
+from pytest_staging.model.observing import Reading
 
 Reduced = tuple[float | None, str]
 """The value; or None, and why there is none."""

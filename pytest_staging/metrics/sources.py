@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from pytest_staging.metrics.sampler import Recording
-from pytest_staging.model.ports import Reading, Service
+from pytest_staging.model.observing import Reading
+from pytest_staging.model.ports import Service
 from pytest_staging.model.version import ModeSpec
 
 

@@ -69,7 +69,7 @@ class Load:
     """How the service is loaded. Durations in seconds, `rate` in requests per second over all users.
 
     `exact_percentiles` asks a tool that sums up by itself for every single latency; `command` is for the tool of that
-    name: the program to run.
+    name: the program to run. `processes` is how many of the tool share the users and the rate.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
@@ -84,6 +84,7 @@ class Load:
     script: str | None = None
     exact_percentiles: bool = False
     command: tuple[str, ...] = ()
+    processes: Annotated[int, Ge(1), Le(64)] = 1
     warm_up: WarmUp | None = None
     generator_limits: GeneratorLimits = field(default_factory=GeneratorLimits)
 
@@ -175,10 +176,9 @@ class SourceSpec:
 
     @property
     def title(self) -> str:
-        """Tells the sources of one benchmark apart: `service`, `rabbitmq orders`."""
-        detail = {SourceKind.COMMAND: self.argv[0] if self.argv else None, SourceKind.RABBITMQ: self.queue}.get(
-            self.kind
-        )
+        """Tells the sources of one benchmark apart: `service`, `command probe.py`, `rabbitmq orders`."""
+        program = (self.script or (self.argv or ("",))[0]).rpartition("/")[2]
+        detail = {SourceKind.COMMAND: program, SourceKind.RABBITMQ: self.queue}.get(self.kind)
         return f"{self.kind.value} {detail}" if detail else self.kind.value
 
 

@@ -9,9 +9,9 @@ import subprocess
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,13 @@ ENVIRONMENT = {"QUEUE_USER": USER, "QUEUE_PASSWORD": PASSWORD}
 
 @dataclass(frozen=True)
 class Broker:
-    """Its management API. Messages come and go through that as well: slow, and no other program is needed."""
+    """Its management API. Messages come and go through that as well: slow, and no other program is needed.
+
+    `environment` is what scripts/lab/rabbitmq.sh was started with.
+    """
 
     url: str
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def client(self) -> httpx.Client:
         return httpx.Client(base_url=f"{self.url}/api/", auth=(USER, PASSWORD), timeout=20, trust_env=False)
@@ -78,7 +82,7 @@ def running_broker(folder: Path) -> Iterator[Broker]:
     try:
         if done.returncode:
             give_up(f"RabbitMQ cannot be started: {done.stderr[-500:]}")
-        yield Broker(done.stdout.split()[1])
+        yield Broker(done.stdout.split()[1], environment)
     finally:
         subprocess.run([SCRIPT, "stop"], env=environment, capture_output=True, timeout=120, check=True)
 

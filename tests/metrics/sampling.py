@@ -13,7 +13,8 @@ from workspaces import wait_for
 from pytest_staging.metrics.combined import CombinedMetrics
 from pytest_staging.metrics.sources import Source
 from pytest_staging.model.benchmark import How, SeriesSpec, SourceKind, SourceSpec
-from pytest_staging.model.ports import Reading, Service, Usage
+from pytest_staging.model.observing import Reading
+from pytest_staging.model.ports import Service, Usage
 from pytest_staging.model.version import ModeSpec, Runtime
 
 JVM = ModeSpec(runtime=Runtime.JVM, start=("x",), metrics="/metrics")

@@ -10,9 +10,8 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-import pytest
 from brokering import ENVIRONMENT, PASSWORD, Broker
-from workspaces import SERVICE, make_version, write_benchmark
+from workspaces import SERVICE, give_up, make_version, write_benchmark
 
 # Each request becomes a message; a thread takes some of them every now and then.
 QUEUE_BACKED = SERVICE.replace(
@@ -98,7 +97,7 @@ def test_every_source_in_one_campaign(tmp_path: Path, broker: Broker) -> None:
     cells = [json.loads(path.read_text()) for path in folder.glob("runs/*/*/cell-summary.json")]
     assert len(cells) == 2, done.stdout
     if any("generator" in str(cell["reason"]) for cell in cells):
-        pytest.skip("this machine is too busy to make any load")
+        give_up("this machine is too busy to make any load")
     for cell in cells:
         check_cell(cell, done.stdout)
     for path in folder.rglob("samples.json"):
@@ -122,7 +121,7 @@ def check_cell(cell: dict[str, Any], shown: str) -> None:
     assert 0 < metrics["queue_drain_time"] <= cell["phases"]["drain"]
     assert metrics["queue_drain_rate"] > 0
     assert {facts["failed"] for facts in cell["sources"].values()} == {0}
-    assert len(cell["sources"]) == 4
+    assert list(cell["sources"]) == ["service", "process", "command probe.py", "rabbitmq orders"]
 
 
 def test_a_password_that_is_not_set(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from pytest_staging.metrics.process import ProcessMetrics
 from pytest_staging.metrics.prometheus import ServiceMetrics
 from pytest_staging.metrics.sampler import Recording, Row
 from pytest_staging.model.errors import LeaseLost, RemoteFailed, StorageError
-from pytest_staging.model.ports import Reading, Usage
+from pytest_staging.model.observing import Reading
+from pytest_staging.model.ports import Usage
 
 STEPS = ("observe", "begin", "end", "finish", "close")
 

@@ -14,7 +14,7 @@ from sampling import observe, samples, spec
 from workspaces import wait_for
 
 from pytest_staging.metrics.command import CommandMetrics
-from pytest_staging.model.ports import Reading
+from pytest_staging.model.observing import Reading
 
 NAMES = {"sent": {"name": "sent_bytes", "how": "delta"}, "open": {"name": "open_files", "how": "peak"}}
 COUNTING = """

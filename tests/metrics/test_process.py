@@ -14,7 +14,8 @@ from workspaces import wait_for
 
 from pytest_staging.metrics.process import ProcessMetrics
 from pytest_staging.model.errors import ConnectionLost
-from pytest_staging.model.ports import Command, Reading, Usage
+from pytest_staging.model.observing import Reading
+from pytest_staging.model.ports import Command, Usage
 from pytest_staging.targets.local import LocalProcess, LocalTarget
 
 MIB = 1 << 20

@@ -17,7 +17,7 @@ from workspaces import wait_for
 
 from pytest_staging.metrics import prometheus
 from pytest_staging.metrics.prometheus import ServiceMetrics
-from pytest_staging.model.ports import Reading
+from pytest_staging.model.observing import Reading
 from pytest_staging.model.version import ModeSpec, Runtime
 
 Answer = str | Callable[[BaseHTTPRequestHandler], None]

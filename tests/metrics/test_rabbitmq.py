@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import shutil
+import ssl
+import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
 from answering import hang, reply, serving
-from brokering import ENVIRONMENT, PASSWORD, USER, Broker, Consumer, answer
+from brokering import ENVIRONMENT, PASSWORD, SCRIPT, USER, Broker, Consumer, answer
 from sampling import StandIn, observe, samples, spec, url_of
-from workspaces import wait_for
+from workspaces import give_up, wait_for
 
 from pytest_staging.metrics.rabbitmq import RabbitMetrics, empty_since, measure_drain, parse_queue
 from pytest_staging.metrics.sampler import Row
 from pytest_staging.model.errors import ConnectionLost, UsageProblem
-from pytest_staging.model.ports import Reading
+from pytest_staging.model.observing import Reading
 
 
 def source(url: str, queue: str = "orders", environment: dict[str, str] = ENVIRONMENT, **more: Any) -> RabbitMetrics:
@@ -143,6 +148,44 @@ def test_credentials_that_are_not_set(given: dict[str, str]) -> None:
         source("http://127.0.0.1:9", environment=given)
 
 
+def test_a_broker_that_nobody_reaches(tmp_path: Path) -> None:
+    """It costs the cell its metrics, and not the deadline's time on top."""
+    began = time.monotonic()
+    reading = observe([source("http://127.0.0.1:9", drain_timeout_s=60.0, lag_s=60.0)], tmp_path, lambda: True)
+    assert time.monotonic() - began < 10
+    assert "ConnectError" in reading.missing["queue_drain_time"]
+
+
+def test_the_login_is_shown_to_nobody_unknown(tmp_path: Path) -> None:
+    """Over https only to a broker whose certificate is trusted."""
+    with https_server(tmp_path) as (url, seen):
+        reading = observe([source(url)], tmp_path, lambda: True)
+    assert "CERTIFICATE_VERIFY_FAILED" in reading.missing["queue_drain_time"]
+    assert seen == []
+
+
+@contextmanager
+def https_server(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """With a certificate of its own making; remembers the headers that it was shown."""
+    key, certificate = folder / "key.pem", folder / "certificate.pem"
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1",
+            "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]  # fmt: skip
+    if shutil.which("openssl") is None:
+        give_up("openssl is not installed")
+    subprocess.run(made, check=True, capture_output=True, timeout=60)
+    seen: list[str] = []
+
+    def remember(handler: BaseHTTPRequestHandler) -> None:
+        seen.append(str(handler.headers))
+        reply(handler, 200, answer(0).encode())
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with serving(remember) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        yield f"https://127.0.0.1:{server.server_port}", seen
+
+
 def depths(folder: Path, queue: str) -> Sequence[float]:
     return list(samples(folder, f"rabbitmq {queue}")["values"]["depth"])
 
@@ -176,6 +219,16 @@ def test_a_real_queue_that_drains(tmp_path: Path, broker: Broker) -> None:
     kept = depths(tmp_path, queue)
     assert (kept[-1], max(kept)) == (0, metrics["queue_depth_peak"])
     print(f"drained in {taken_s:.2f} s, measured {metrics['queue_drain_time']:.2f} s")
+
+
+def test_the_lab_starts_it_once(broker: Broker) -> None:
+    """A broker that answers is left as it is; its password is in no argument that others can see."""
+    again = subprocess.run([SCRIPT], env=broker.environment, capture_output=True, text=True, timeout=60, check=True)
+    assert again.stdout.split()[:2] == ["ready", broker.url]
+    assert again.stderr == "", "nothing was started"
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it may have ended meanwhile
+            assert PASSWORD.encode() not in path.read_bytes()
 
 
 def test_a_real_queue_that_nobody_serves(tmp_path: Path, broker: Broker) -> None:

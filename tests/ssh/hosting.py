@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import socket
 import subprocess
 import sys
@@ -144,6 +145,7 @@ def start_host(
         assert "in use" in done.stderr or "allocated" in done.stderr, done.stderr
     container = done.stdout.strip()
     try:
+        clear_firewall(address)
         wait_for(lambda: answers(address), START_TIMEOUT_S)
     except BaseException:
         call("docker", "rm", "-f", "-v", container)
@@ -152,6 +154,14 @@ def start_host(
     host = LabHost(container, address, key, folder)
     host.known_hosts.write_text(f"{address} {host.host_key()}\n")
     return host
+
+
+def clear_firewall(address: str) -> None:
+    """A test that was killed inside `firewall` left its rules, and the address may be drawn again."""
+    if shutil.which("iptables"):
+        for rule in call("iptables", "-w", "20", "-S", "OUTPUT").splitlines():
+            if f" {address}/32 " in rule:
+                call("iptables", "-w", "20", "-D", *rule.split()[1:])
 
 
 def answers(address: str) -> bool:

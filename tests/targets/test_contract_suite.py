@@ -13,8 +13,12 @@ import pytest
 from places import HERE, Place, answer
 from workspaces import wait_for
 
+from pytest_staging.metrics.combined import CombinedMetrics
+from pytest_staging.metrics.process import ProcessMetrics
+from pytest_staging.model.benchmark import SourceKind, SourceSpec
 from pytest_staging.model.errors import LeaseTimeout, ServiceFailed, StorageError
 from pytest_staging.model.ports import Command, Image, Service, Usage
+from pytest_staging.model.version import ModeSpec, Runtime
 
 Deploy = Callable[..., Service]
 MIB = 1 << 20
@@ -148,6 +152,26 @@ def test_usage(deploy: Deploy) -> None:
     assert 0 < (after.resident_bytes or 0) < 256 * MIB
     service.stop(0.0)
     assert service.usage() is None
+
+
+def test_what_it_uses_under_load(deploy: Deploy, tmp_path: Path) -> None:
+    """SM-08: the metric source of processes gives all of its metrics wherever the service runs."""
+    service = deploy("hungry")
+    wait_for(lambda: answer(service.base_url))
+    source = ProcessMetrics(SourceSpec(kind=SourceKind.PROCESS, interval_s=0.05))
+    mode = ModeSpec(runtime=Runtime.NATIVE)
+    sampling = CombinedMetrics([source]).observe(service.base_url, mode, service, tmp_path / "samples.json")
+    sampling.begin()
+    for _ in range(50):
+        assert answer(service.base_url)
+    sampling.end()
+    reading = sampling.finish()
+    sampling.close()
+    assert reading.missing == {}
+    assert (reading.metrics["resident_peak"] or 0) > 64 * MIB
+    assert (reading.metrics["context_switches_voluntary"] or 0) > 10
+    assert (reading.metrics["cpu_seconds"] or 0) >= 0
+    assert reading.sources["process"]["failed"] == 0
 
 
 def test_one_that_cannot_be_started(place: Place, deploy: Deploy) -> None:
