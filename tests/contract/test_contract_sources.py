@@ -46,7 +46,8 @@ def test_one_of_each() -> None:
         {**QUEUE, "vhost": "shop", "lag_s": 0, "drain_timeout_s": 30},
         {**QUEUE, "queue": "mails", "prefix": "mails"},
     ])  # fmt: skip
-    assert [one.title for one in found] == ["service", "process", "command disk.sh", "rabbitmq orders", "rabbitmq mails"]
+    titles = ["service", "process", "command disk.sh", "rabbitmq orders", "rabbitmq mails"]
+    assert [one.title for one in found] == titles
     assert found[0].names
     assert (found[0].names["sent"].how, found[0].names["sent"].labels) == (How.DELTA, {"to": "a"})
     assert build_schema("benchmark")["$defs"]["SourceSpec"]["properties"]["password_env"]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import signal
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -226,3 +228,40 @@ def test_the_fixture_for_ordinary_tests(lab: Lab, tmp_path: Path) -> None:
     assert result.returncode == 0, result.stdout
     assert lease_of(root).exists() is False
     assert environment(root)["STAGING_LEASE_FOLDER"]
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "auto")], ids=["serial", "workers"])
+def test_ctrl_c_leaves_nothing_on_the_hosts(lab: Lab, tmp_path: Path, workers: tuple[str, ...]) -> None:
+    """PT-04: an interrupted campaign ends its services there, gives the leases back, and can go on."""
+    root = make_remote(tmp_path / "w", lab)
+    with started_campaign(root, *SSH, *workers, "--runs=3") as process:
+        await_that(lambda: list(folder_of(root).glob("runs/*/*/cell-summary.json")), "one cell")
+        await_that(lab.left, "a service on a host")
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(DEADLINE_S) == 2, (root / "output.txt").read_text()
+    assert lab.left() == []
+    result = run_campaign(root, *AUTO, "--staging-resume=c", "--runs=3")
+    assert result.returncode in (0, 1), result.stdout
+    assert read_aggregate(root)["complete"]
+
+
+def test_a_killed_worker_leaves_nothing_on_its_host(lab: Lab, tmp_path: Path) -> None:
+    """PT-04: SIGKILL of a worker costs its cell; its host is not waited for, and its service is ended."""
+    root = make_remote(tmp_path / "w", lab)
+    with started_campaign(root, *AUTO, "--runs=3") as process:
+        await_that(lab.left, "a service on a host")
+        os.kill(children_of(process.pid)[0], signal.SIGKILL)
+        assert process.wait(DEADLINE_S) == 1, (root / "output.txt").read_text()
+    assert lab.left() == []
+    outcomes = [one["outcome"] for one in read_summaries(root).values()]
+    assert sorted(outcomes) == ["failed", *["passed"] * 5]
+
+
+def children_of(controller: int) -> list[int]:
+    """The workers: pytest's own child processes."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == controller:
+                found.append(int(stat.parent.name))
+    return found
