@@ -31,8 +31,11 @@ def save_calibration(calibration: Calibration, folder: Path) -> Path:
     return path
 
 
-def find_calibration(folder: Path, tool: str, version: str, machine: str) -> Calibration | None:
-    """The one that holds for this tool's version on this machine, or None. Raises WorkspaceError for a damaged file."""
+def find_calibration(folder: Path, tool: str, version: str, machine: str, processes: int = 1) -> Calibration | None:
+    """The one that holds for so many processes of this tool's version on this machine, or None.
+
+    Raises WorkspaceError for a damaged file.
+    """
     path = _path(folder, tool)
     try:
         data = json.loads(path.read_text())
@@ -42,7 +45,8 @@ def find_calibration(folder: Path, tool: str, version: str, machine: str) -> Cal
     except (OSError, ValueError, TypeError, KeyError) as error:
         advice = f"Measure again: staging-manager calibrate --tool {tool}"
         raise WorkspaceError(f"the calibration {path} cannot be read ({error}). {advice}") from error
-    return found if (found.tool_version, found.machine) == (version, machine) else None
+    same = (found.tool_version, found.machine, found.processes) == (version, machine, processes)
+    return found if same else None
 
 
 def _path(folder: Path, tool: str) -> Path:

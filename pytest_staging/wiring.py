@@ -112,11 +112,12 @@ def make_source(benchmark: Benchmark, folder: Path) -> MetricSource:
     return CombinedMetrics(made)
 
 
-def calibration_of(tool: Mapping[str, str]) -> Calibration | None:
-    """Of a load tool by name and version on this machine, or None. Raises WorkspaceError."""
+def calibration_of(tool: Mapping[str, str], processes: int) -> Calibration | None:
+    """Of a load tool by name and version, in so many processes on this machine, or None. Raises WorkspaceError."""
     from pytest_staging.targets.local import LocalTarget
 
-    return find_calibration(state_folder(), tool["name"], tool["version"], machine_of(LocalTarget().facts()))
+    machine = machine_of(LocalTarget().facts())
+    return find_calibration(state_folder(), tool["name"], tool["version"], machine, processes)
 
 
 def make_images(workspace: Workspace, name: str, seat: Seat | None = None) -> ImageCache:
@@ -197,7 +198,7 @@ def runner_of(
         images=images,
         on_phase=on_phase,
         keep_failed=keep_failed,
-        calibration=calibration_of(campaign.load_tool),
+        calibration=calibration_of(campaign.load_tool, benchmark.load.processes),
     )
 
 

@@ -50,6 +50,7 @@ class Calibrating:
         return Calibration(
             tool=self.tool.name,
             tool_version=version,
+            processes=self.benchmark.load.processes,
             machine=machine,
             measured_at=datetime.now(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z"),
             floor_ms={name: value for name in FLOOR if (value := metrics[name]) is not None},
@@ -85,6 +86,7 @@ class Calibrating:
             rate=None,
             script=None,
             users=users,
+            processes=min(self.benchmark.load.processes, users),
             warm_up_s=WARM_UP_S,
             duration_s=self.duration_s,
         )

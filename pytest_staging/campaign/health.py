@@ -40,8 +40,9 @@ def use_of(before: CpuTime | None, after: CpuTime | None, duration_s: float, usa
         return GeneratorUse(cpus=None, waited=None, cpus_usable=cpus_usable)
     known = after.waited_s is not None and before.waited_s is not None
     return GeneratorUse(
-        cpus=(after.used_s - before.used_s) / duration_s,
-        waited=((after.waited_s or 0.0) - (before.waited_s or 0.0)) / duration_s if known else None,
+        cpus=max(0.0, after.used_s - before.used_s) / duration_s,
+        # A thread that ended takes its waiting along.
+        waited=max(0.0, (after.waited_s or 0.0) - (before.waited_s or 0.0)) / duration_s if known else None,
         cpus_usable=cpus_usable,
     )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pytest_staging.loadtools.command_result import SCHEMA, parse_result
 from pytest_staging.loadtools.driving import READY, Drive, Phase, build_driven, read_ending
-from pytest_staging.loadtools.options import options_of
+from pytest_staging.loadtools.options import alone_reason, options_of
 from pytest_staging.loadtools.reading import load_json
 from pytest_staging.model.benchmark import Load
 from pytest_staging.model.errors import LoadFailed, LoadUnfit, ToolMissing
@@ -38,7 +38,7 @@ class CommandTool:
             return "needs load.command: the program and its arguments"
         if "{script}" in " ".join(argv) and not load.script:
             return "has {script} in load.command, and load.script is not set"
-        return None
+        return alone_reason(load)
 
     def build_command(self, request: LoadRequest) -> LoadCommand:
         load, folder = request.load, request.folder

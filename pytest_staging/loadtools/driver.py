@@ -6,6 +6,7 @@ so that a generator host needs no more than Python and the tool. The plan is wha
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -20,10 +21,13 @@ from typing import Any
 
 API_TIMEOUT_S = 1.0
 API_POLL_S = 0.005
+GROUP_POLL_S = 0.02
 CANNOT_START = 127
 STOPPED = 143
 INITIALISED = 4
 """k6's own number for "all users are made, and nothing is sent yet"."""
+NOT_THERE = (urllib.error.URLError, OSError, ValueError, KeyError, TypeError)
+"""What asking an API comes to that does not answer yet."""
 
 
 def main(plan_path: str) -> int:
@@ -33,7 +37,7 @@ def main(plan_path: str) -> int:
     record: dict[str, Any] = {"status": None, "started_at_s": None, "ended_at_s": None}
     children: list[subprocess.Popen[bytes]] = []
     try:
-        status = run_phases(plan, record, children)
+        status, number = run_phases(plan, record, children)
     except OSError as error:
         print(f"{plan['tool']}: {error}", file=sys.stderr, flush=True)
         return CANNOT_START
@@ -42,32 +46,40 @@ def main(plan_path: str) -> int:
             end(child)
         if plan["output_file"]:
             show(Path(plan["output_file"]))
-    record |= {"status": status, "ended_at_s": time.time()}
+    record |= {"status": status, "process": number, "ended_at_s": time.time()}
     put(Path(plan["exit_file"]), json.dumps(record) + "\n")
     if status in plan["accepted"]:
         return 0
     meaning = plan["meanings"].get(str(status)) or ending(status)
-    print(f"{plan['tool']} ended with status {status}: {meaning}", file=sys.stderr, flush=True)
+    which = f" (process {number} of {len(plan['phases'][-1]['argvs'])})" if number else ""
+    print(f"{plan['tool']}{which} ended with status {status}: {meaning}", file=sys.stderr, flush=True)
     return status if status > 0 else 128 - status
 
 
-def run_phases(plan: dict[str, Any], record: dict[str, Any], children: list[subprocess.Popen[bytes]]) -> int:
-    """One after the other, each at its instant counted from the first one's start; the last one's status."""
+def run_phases(
+    plan: dict[str, Any], record: dict[str, Any], children: list[subprocess.Popen[bytes]]
+) -> tuple[int, int | None]:
+    """One after the other, each at its instant counted from the first one's start. The last one's status, and which of
+    several processes had it."""
     started_s = time.time()
     for number, phase in enumerate(plan["phases"]):
         wait_until(started_s + phase["at_s"])
-        child = start(phase["argv"], plan["output_file"])
-        children.append(child)
-        sending_s = resume(plan["api"], child) if plan["api"] else time.time()
+        together: list[subprocess.Popen[bytes]] = []
+        for argv in phase["argvs"]:
+            together.append(start(argv, plan["output_file"]))
+            children.append(together[-1])
+        sending_s = resume(plan["apis"], together) if plan["apis"] else time.time()
         if number == 0:
             started_s = sending_s
             if plan["says_ready"]:
                 put(Path(plan["ready_file"]), repr(started_s + plan["ready_after_s"]))
         record["started_at_s"] = sending_s
-        status = finish(child, phase, started_s + phase["at_s"])
+        if len(together) > 1:
+            return finish_all(together, plan["accepted"])
+        status = finish(together[0], phase, started_s + phase["at_s"])
         if status is not None:
-            return status
-    return 0
+            return status, None
+    return 0, None
 
 
 def start(argv: list[str], output: str | None) -> subprocess.Popen[bytes]:
@@ -90,18 +102,47 @@ def finish(child: subprocess.Popen[bytes], phase: dict[str, Any], begun_s: float
         return None if phase["signal"] == signal.SIGKILL else status
 
 
-def resume(api: str, child: subprocess.Popen[bytes]) -> float:
-    """Lets a paused k6 go as soon as all its users are made; the epoch instant at which it was told."""
+def finish_all(children: list[subprocess.Popen[bytes]], accepted: list[int]) -> tuple[int, int]:
+    """Status and number (from 1) of the first that fails, at once: what the others send is another load then.
+
+    When all ended well, of the first whose status is not 0, or 0.
+    """
+    while True:
+        statuses = [child.poll() for child in children]
+        ended = [(status, number) for number, status in enumerate(statuses, 1) if status is not None]
+        for status, number in ended:
+            if status not in accepted:
+                return status, number
+        if len(ended) == len(children):
+            return next((one for one in ended if one[0] != 0), ended[0])
+        time.sleep(GROUP_POLL_S)
+
+
+def resume(apis: list[str], children: list[subprocess.Popen[bytes]]) -> float:
+    """Lets paused k6 go as soon as all users of all of them are made; the epoch instant at which the last was told."""
+    for api, child in zip(apis, children, strict=True):
+        await_paused(api, child)
+    return max(unpause(api, child) for api, child in zip(apis, children, strict=True))
+
+
+def await_paused(api: str, child: subprocess.Popen[bytes]) -> None:
+    """Returns when all its users are made, or when it has ended; the cell's own deadline ends this otherwise."""
     while child.poll() is None:
-        try:
+        with contextlib.suppress(*NOT_THERE):
             state = call(f"{api}/v1/status")["data"]["attributes"]
             if state["paused"] and state["status"] >= INITIALISED:
-                wanted = {"data": {"type": "status", "id": "default", "attributes": {"paused": False}}}
-                told_s = time.time()
-                call(f"{api}/v1/status", wanted)
-                return told_s
-        except (urllib.error.URLError, OSError, ValueError, KeyError, TypeError):
-            pass  # not there yet; the cell's own deadline ends this
+                return
+        time.sleep(API_POLL_S)
+
+
+def unpause(api: str, child: subprocess.Popen[bytes]) -> float:
+    """The epoch instant at which it was told."""
+    wanted = {"data": {"type": "status", "id": "default", "attributes": {"paused": False}}}
+    while child.poll() is None:
+        told_s = time.time()
+        with contextlib.suppress(*NOT_THERE):
+            call(f"{api}/v1/status", wanted)
+            return told_s
         time.sleep(API_POLL_S)
     return time.time()
 

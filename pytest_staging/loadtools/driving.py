@@ -28,10 +28,12 @@ LOG = "load.log"
 class Phase:
     """One run of the tool, `at_s` seconds after the first began; a `signal` ends it after `seconds`.
 
-    A phase that SIGKILL ends is a warm-up: nothing is read from it.
+    A phase that SIGKILL ends is a warm-up: nothing is read from it. `beside` are further processes that start and end
+    with it; only the last phase may have them, and no signal ends it then.
     """
 
     argv: Sequence[str]
+    beside: Sequence[Sequence[str]] = ()
     at_s: float = 0.0
     seconds: float | None = None
     signal: Signals | None = None
@@ -41,8 +43,9 @@ class Phase:
 class Drive:
     """What the driver is to do. `accepted` statuses are no failures, `meanings` are said beside the others.
 
-    `api` is the address of a paused k6; `total_s` how long the tool runs; a tool that writes its ready file itself
-    has `says_ready` false. `ready_after_s` is how much longer than asked for the tool warms up: its least may be more.
+    `apis` are the addresses of paused k6, one per process; `total_s` is how long the tool runs; a tool that writes its
+    ready file itself has `says_ready` false. `ready_after_s` is how much longer than asked for the tool warms up: its
+    least may be more.
     `output` is the file for what the tool prints, where that is parsed; `notes` are for whoever parses.
     """
 
@@ -52,7 +55,7 @@ class Drive:
     env: Mapping[str, str] = field(default_factory=dict)
     accepted: Sequence[int] = (0,)
     meanings: Mapping[int, str] = field(default_factory=dict)
-    api: str | None = None
+    apis: Sequence[str] = ()
     says_ready: bool = True
     ready_after_s: float = 0.0
     output: str | None = None
@@ -63,13 +66,14 @@ class Drive:
 class Ending:
     """How the tool ended: its own exit status (negative: that signal), and when its measured run began and ended.
 
-    `rows` is how many requests it says that it recorded.
+    `rows` is how many requests it says that it recorded. `process` is which of several (from 1) it is about.
     """
 
     status: int
     started_at_s: float
     ended_at_s: float
     rows: int | None = None
+    process: int | None = None
 
 
 def build_driven(
@@ -84,15 +88,12 @@ def build_driven(
         (folder / name).unlink(missing_ok=True)
     plan = {
         "tool": drive.tool,
-        "phases": [
-            {"argv": [*map(str, phase.argv)], "at_s": phase.at_s, "seconds": phase.seconds, "signal": phase.signal}
-            for phase in drive.phases
-        ],
+        "phases": [_planned(phase) for phase in drive.phases],
         "ready_file": str(folder / READY),
         "exit_file": str(folder / EXIT),
         "accepted": list(drive.accepted),
         "meanings": {str(status): text for status, text in drive.meanings.items()},
-        "api": drive.api,
+        "apis": list(drive.apis),
         "says_ready": drive.says_ready,
         "ready_after_s": drive.ready_after_s,
         "output_file": str(folder / drive.output) if drive.output else None,
@@ -106,6 +107,11 @@ def build_driven(
     return LoadCommand(command=command, ready_file=folder / READY, deadline_s=deadline_s, cpus=cpus)
 
 
+def _planned(phase: Phase) -> dict[str, Any]:
+    argvs = [[*map(str, argv)] for argv in (phase.argv, *phase.beside)]
+    return {"argvs": argvs, "at_s": phase.at_s, "seconds": phase.seconds, "signal": phase.signal}
+
+
 def read_notes(request: LoadRequest, tool: str) -> Mapping[str, Any]:
     """What build_driven noted for this request. Raises LoadFailed."""
     try:
@@ -114,9 +120,9 @@ def read_notes(request: LoadRequest, tool: str) -> Mapping[str, Any]:
         raise LoadFailed(f"{PLAN} of {tool} is broken: {error}") from error
 
 
-def read_ending(request: LoadRequest, tool: str, accepted: Sequence[int] = (0,)) -> Ending:
+def read_ending(request: LoadRequest, tool: str, accepted: Sequence[int] = (0,), name: str = EXIT) -> Ending:
     """Raises LoadFailed when the tool was killed, failed, or never came to an end: what it wrote is not whole then."""
-    path = request.folder / EXIT
+    path = request.folder / name
     tail = durable.read_tail(request.folder / LOG)
     if not path.exists():
         raise LoadFailed(f"{tool} never came to its end", tail)
@@ -127,9 +133,11 @@ def read_ending(request: LoadRequest, tool: str, accepted: Sequence[int] = (0,))
             started_at_s=number(raw.get("started_at_s"), "started_at_s"),
             ended_at_s=number(raw.get("ended_at_s"), "ended_at_s"),
             rows=None if raw.get("rows") is None else count(raw["rows"], "rows"),
+            process=None if raw.get("process") is None else count(raw["process"], "process"),
         )
     except ValueError as error:
         raise LoadFailed(f"{path.name} of {tool} is broken: {error}", tail) from error
+    tool += f" (process {ending.process})" if ending.process else ""
     if ending.status < 0:
         raise LoadFailed(f"{tool} was killed by signal {-ending.status}", tail)
     if ending.status not in accepted:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pytest_staging import durable
 from pytest_staging.loadtools.driving import Drive, Phase, build_driven, read_ending
+from pytest_staging.loadtools.options import alone_reason
 from pytest_staging.loadtools.programs import find_program, read_version
 from pytest_staging.loadtools.reading import MAX_LATENCY_MS
 from pytest_staging.model.benchmark import Load, LoadShape
@@ -41,7 +42,7 @@ class H2loadTool:
             return "takes no script"
         if len(functions) != 1:
             return f"sends one body, and {len(functions)} functions are to be loaded; name one with functions"
-        return None
+        return alone_reason(load)
 
     def build_command(self, request: LoadRequest) -> LoadCommand:
         program, load = find_program("h2load", ADVICE), request.load

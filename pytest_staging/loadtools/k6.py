@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
 import subprocess
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pytest_staging.loadtools.addresses import free_addresses
 from pytest_staging.loadtools.driving import Drive, Phase, build_driven, read_ending, read_notes
-from pytest_staging.loadtools.k6_points import Points, read_points
+from pytest_staging.loadtools.k6_points import Points, add_points
+from pytest_staging.loadtools.k6_segments import segment_options, share_name
 from pytest_staging.loadtools.k6_summary import Summary, parse_counts, parse_summary
 from pytest_staging.loadtools.k6_workload import (
     LEAST_SCENARIO_S,
@@ -22,7 +24,7 @@ from pytest_staging.loadtools.k6_workload import (
     build_script,
     warm_up_seconds,
 )
-from pytest_staging.loadtools.options import options_of
+from pytest_staging.loadtools.options import options_of, shared_reason
 from pytest_staging.loadtools.programs import ASK_TIMEOUT_S, find_program, read_version
 from pytest_staging.loadtools.reading import load_json, mapping, strict_json
 from pytest_staging.model.benchmark import Load, LoadShape
@@ -69,7 +71,7 @@ class K6Tool:
     def unfit_reason(self, load: Load, functions: Collection[str]) -> str | None:
         if load.duration_s < LEAST_SCENARIO_S:
             return f"makes load of at least {LEAST_SCENARIO_S:g} s, and load.duration_s is {load.duration_s:g}"
-        return None
+        return shared_reason(load)
 
     def build_command(self, request: LoadRequest) -> LoadCommand:
         if reason := self.unfit_reason(request.load, request.bodies):
@@ -89,52 +91,56 @@ class K6Tool:
             script = folder / SCRIPT
             script.write_text(build_script(request))
         (folder / CONFIG).write_text(json.dumps({} if facts.schedule else build_config(load), indent=2))
-        # Thresholds of the script's own replace those by which k6 tells the warm-up from the load in its summary.
-        raw = options_of(load).exact_percentiles or facts.schedule or facts.thresholds
-        address = f"127.0.0.1:{_free_port()}"
-        argv = [
-            "env",
-            *(f"--unset={name}" for name in FOREIGN),
-            program,
-            "run",
-            "--paused",
-            "--quiet",
-            "--no-color",
-            "--no-usage-report",
-            "--address",
-            address,
+        # Thresholds of the script's own replace those by which k6 tells the warm-up from the load in its summary; and
+        # percentiles of several processes cannot be made into those of all.
+        own = facts.schedule or facts.thresholds
+        raw = options_of(load).exact_percentiles or own or load.processes > 1
+        addresses = free_addresses(load.processes)
+        argvs = [
+            [*_argv(program, request, number, address, raw), str(script)] for number, address in enumerate(addresses)
         ]
-        argv += ["--config", str(folder / CONFIG), "--summary-trend-stats", TREND_STATS]
-        argv += ["--summary-export", str(folder / SUMMARY), *(["--out", f"json={folder / POINTS}"] if raw else [])]
         shift_s = 0.0 if facts.schedule else warm_up_seconds(load) - load.warm_up_s
         drive = Drive(
             tool="k6",
-            phases=[Phase(argv=[*argv, str(script)])],
+            phases=[Phase(argv=argvs[0], beside=argvs[1:])],
             total_s=max(shift_s + load.warm_up_s + load.duration_s, facts.seconds),
             ready_after_s=shift_s,
             env=environment,
             accepted=(0, BREACHED),
             meanings=MEANINGS,
-            api=f"http://{address}",
-            notes={"source": "points" if raw else "summary", "schedule": "script" if facts.schedule else "contract"},
+            apis=[f"http://{address}" for address in addresses],
+            notes={
+                "source": "points" if raw else "summary",
+                "schedule": "script" if facts.schedule else "contract",
+                **({"processes": load.processes} if load.processes > 1 else {}),
+            },
         )
-        return build_driven(request, drive, stale=(SUMMARY, POINTS))
+        stale = {name for pattern in ("k6-summary*.json", "k6-points*.json") for name in _names(folder, pattern)}
+        return build_driven(request, drive, stale=sorted(stale))
 
     def parse_output(self, request: LoadRequest, window_start_s: float, window_end_s: float) -> LoadResult:
         ending = read_ending(request, "k6", (0, BREACHED))
         notes = read_notes(request, "k6")
-        raw = load_json(request.folder / SUMMARY, "k6")
-        try:
-            if notes.get("source") == "points":
-                whole = parse_counts(raw)
-                points = read_points(request.folder / POINTS, window_start_s, window_end_s)
-                result = _from_points(request.load, points, whole)
-            else:
-                result = _from_summary(request.load, parse_summary(raw, measured=True))
-        except ValueError as error:
-            raise LoadFailed(f"{SUMMARY} of k6 is broken: {error}") from error
+        if notes.get("source") == "points":
+            result = _from_points(request, Points(window_start_s, window_end_s))
+        else:
+            result = _from_summary(request.load, _read(request, SUMMARY, partial(parse_summary, measured=True)))
         facts = {**result.facts, **notes, **({"exit_status": ending.status} if ending.status else {})}
         return _with_facts(result, facts)
+
+
+def _argv(program: str, request: LoadRequest, number: int, address: str, raw: bool) -> list[str]:
+    """Of one process, all but the script."""
+    folder, processes = request.folder, request.load.processes
+    argv = ["env", *(f"--unset={name}" for name in FOREIGN), program, "run", "--paused", "--quiet", "--no-color"]
+    argv += ["--no-usage-report", "--address", address, *segment_options(number, processes)]
+    argv += ["--config", str(folder / CONFIG), "--summary-trend-stats", TREND_STATS]
+    argv += ["--summary-export", str(folder / share_name(SUMMARY, number, processes))]
+    return [*argv, *(["--out", f"json={folder / share_name(POINTS, number, processes)}"] if raw else [])]
+
+
+def _names(folder: Path, pattern: str) -> set[str]:
+    return {path.name for path in folder.glob(pattern)}
 
 
 def _from_summary(load: Load, summary: Summary) -> LoadResult:
@@ -144,25 +150,41 @@ def _from_summary(load: Load, summary: Summary) -> LoadResult:
         requests=summary.requests,
         failures=summary.failures,
         first_error="k6's summary does not say why; see load.log" if summary.failures else None,
-        facts={"summary": summary.shape, **_breach_facts(summary)},
+        facts={"summary": summary.shape, **_breach_facts(summary.breached)},
         percentiles_ms=summary.percentiles_ms,
         missing=summary.missing,
         pace=_pace(load, made, summary.dropped),
     )
 
 
-def _from_points(load: Load, points: Points, whole: Summary) -> LoadResult:
-    if points.total < whole.requests:
-        raise LoadFailed(f"{POINTS} holds {points.total} of {whole.requests} requests: it is not whole")
-    latencies = points.latencies_ms
+def _from_points(request: LoadRequest, points: Points) -> LoadResult:
+    """Over all processes: every latency by itself, so that no percentile is made of percentiles."""
+    load, breached = request.load, set[str]()
+    for number in range(load.processes):
+        whole = _read(request, share_name(SUMMARY, number, load.processes), parse_counts)
+        path = request.folder / share_name(POINTS, number, load.processes)
+        before = points.total
+        add_points(path, points)
+        if points.total - before < whole.requests:
+            found = points.total - before
+            raise LoadFailed(f"{path.name} holds {found} of {whole.requests} requests: it is not whole")
+        breached |= set(whole.breached)
     return LoadResult(
-        latencies_ms=sorted(latencies),
+        latencies_ms=sorted(points.latencies_ms),
         requests=points.requests,
         failures=points.failures,
         first_error=points.first_error,
-        facts=_breach_facts(whole),
+        facts=_breach_facts(sorted(breached)),
         pace=_pace(load, points.iterations or points.requests, points.dropped),
     )
+
+
+def _read(request: LoadRequest, name: str, parse: Callable[[Any], Summary]) -> Summary:
+    raw = load_json(request.folder / name, "k6")
+    try:
+        return parse(raw)
+    except ValueError as error:
+        raise LoadFailed(f"{name} of k6 is broken: {error}") from error
 
 
 def _pace(load: Load, made: int, dropped: int) -> Pace | None:
@@ -173,8 +195,8 @@ def _pace(load: Load, made: int, dropped: int) -> Pace | None:
     return Pace(intended_rps=load.rate, achieved_rps=achieved, dropped=dropped)
 
 
-def _breach_facts(summary: Summary) -> Mapping[str, Any]:
-    return {"thresholds_breached": list(summary.breached)} if summary.breached else {}
+def _breach_facts(breached: Sequence[str]) -> Mapping[str, Any]:
+    return {"thresholds_breached": list(breached)} if breached else {}
 
 
 def _with_facts(result: LoadResult, facts: Mapping[str, Any]) -> LoadResult:
@@ -224,9 +246,3 @@ def _seconds(text: str) -> float:
         raise ValueError(f"{text!r} is no duration")
     units = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
     return sum(float(value) * units[unit] for value, unit in re.findall(r"(\d+(?:\.\d+)?)(h|ms|m|s)", text))
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -32,7 +32,7 @@ TIME = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d):(\d\d(?:\.\d{1,9})?)(Z|[+-]\d\d
 
 @dataclass
 class Points:
-    """What lies in the window, and `total` requests of the whole file."""
+    """What lies in the window, over all files that were read, and `total` requests of the whole files."""
 
     start_s: float
     end_s: float
@@ -89,6 +89,15 @@ class Points:
 def read_points(path: Path, start_s: float, end_s: float) -> Points:
     """Requests that began in the window [start_s, end_s). Raises LoadFailed for a file that is missing or broken."""
     points = Points(start_s, end_s)
+    add_points(path, points)
+    return points
+
+
+def add_points(path: Path, points: Points) -> None:
+    """Adds the file's requests that began in the points' window [start_s, end_s).
+
+    Raises LoadFailed for a file that is missing or broken.
+    """
     number = 0
     try:
         with path.open("rb") as file:
@@ -99,7 +108,6 @@ def read_points(path: Path, start_s: float, end_s: float) -> Points:
         raise LoadFailed(f"k6 wrote no {path.name}") from error
     except (OSError, ValueError, RecursionError) as error:
         raise LoadFailed(f"{path.name} is broken in line {number}: {error}") from error
-    return points
 
 
 def _quickly(points: Points, line: bytes) -> bool:

@@ -21,15 +21,16 @@ from pytest_staging.loadtools.driving import (
     STARTUP_DEADLINE_S,
     read_ending,
 )
+from pytest_staging.loadtools.locust_shares import RECORDING, Share, build_shared, shares_of
+from pytest_staging.loadtools.options import shared_reason
 from pytest_staging.loadtools.reading import MAX_LATENCY_MS
 from pytest_staging.model.benchmark import Load, LoadShape
-from pytest_staging.model.errors import LoadFailed, ToolMissing, ToolUnsupported
+from pytest_staging.model.errors import LoadFailed, LoadUnfit, ToolMissing, ToolUnsupported
 from pytest_staging.model.ports import Command, LoadCommand, LoadRequest, LoadResult, Pace
 
 HERE = Path(__file__).parent
 RECORDER = HERE / "locust_recorder.py"
 WORKLOAD = HERE / "locust_workload.py"
-RECORDING = "requests.csv"
 HEADER = ["started_at_s", "latency_ms", "function", "error", "late_ms"]
 LEAST = (2, 30)
 CPUS = 1.0  # one process, one thread
@@ -58,45 +59,44 @@ class LocustTool:
         return found
 
     def unfit_reason(self, load: Load, functions: Collection[str]) -> str | None:
-        return None
+        return shared_reason(load)
 
     def build_command(self, request: LoadRequest) -> LoadCommand:
         load, folder = request.load, request.folder
+        if reason := self.unfit_reason(load, request.bodies):
+            raise LoadUnfit(f"locust {reason}")
+        argv = [sys.executable, "-m", "locust", "-f", f"{RECORDER},{request.script or WORKLOAD}"]
+        argv += ["--loglevel", "WARNING"]
+        # Failed requests are a result here, not a crash.
+        argv += ["--exit-code-on-error", "0"]
+        leading = ["--headless", "--host", request.base_url, "--users", str(load.users)]
+        leading += ["--spawn-rate", str(load.users), "--only-summary"]
+        leading += ["--stop-timeout", str(math.ceil(load.request_timeout_s))]
+        if load.processes > 1:
+            return build_shared(request, _plan(request), argv, leading)
         for name in (READY, EXIT):
             (folder / name).unlink(missing_ok=True)
         plan = folder / PLAN
         plan.write_text(json.dumps(_plan(request), indent=2))
-        script = request.script or WORKLOAD
-        total_s = load.warm_up_s + load.duration_s
-        argv = [sys.executable, "-m", "locust", "--headless", "--host", request.base_url]
-        argv += ["-f", f"{RECORDER},{script}", "--users", str(load.users), "--spawn-rate", str(load.users)]
-        argv += ["--stop-timeout", str(math.ceil(load.request_timeout_s)), "--loglevel", "WARNING", "--only-summary"]
-        # Failed requests are a result here, not a crash.
-        argv += ["--exit-code-on-error", "0"]
         environment = {"STAGING_LOAD_PLAN": str(plan), "PYTHONUNBUFFERED": "1"}
-        command = Command(argv=argv, cwd=folder, log=folder / LOG, env=environment)
+        command = Command(argv=[*argv, *leading], cwd=folder, log=folder / LOG, env=environment)
+        total_s = load.warm_up_s + load.duration_s
         deadline_s = STARTUP_DEADLINE_S + total_s + load.request_timeout_s + DRAIN_MARGIN_S
         live = (folder / RECORDING,)
         return LoadCommand(command=command, ready_file=folder / READY, deadline_s=deadline_s, live=live, cpus=CPUS)
 
     def parse_output(self, request: LoadRequest, window_start_s: float, window_end_s: float) -> LoadResult:
-        path = request.folder / RECORDING
-        recorded = read_ending(request, "locust").rows if path.exists() else None
         tally = Tally(window_start_s, window_end_s)
-        try:
-            for row in _rows(path):
-                tally.add(*row)
-        except FileNotFoundError as error:
-            raise LoadFailed("locust recorded no request at all") from error
-        except (OSError, ValueError, csv.Error) as error:
-            raise LoadFailed(f"{path.name} is broken: {error}") from error
-        if tally.rows != recorded:
-            raise LoadFailed(f"{path.name} is broken: it holds {tally.rows} of {recorded} requests")
+        if request.load.processes > 1:
+            read_ending(request, "locust")  # of all its processes
+        for share in shares_of(request.load.processes):
+            _add_share(request, share, tally)
         return LoadResult(
             latencies_ms=sorted(tally.latencies_ms),
             requests=tally.requests,
             failures=tally.failures,
             first_error=tally.first_error,
+            facts={"processes": request.load.processes} if request.load.processes > 1 else {},
             pace=_pace(request, tally),
         )
 
@@ -127,6 +127,24 @@ class Tally:
             self.first_error = self.first_error or error
         else:
             self.latencies_ms.append(latency_ms)
+
+
+def _add_share(request: LoadRequest, share: Share, tally: Tally) -> None:
+    """Every request that one process recorded, raw. Raises LoadFailed when it did not last as long as the load did."""
+    path, before = request.folder / share.recording, tally.rows
+    ending = read_ending(request, share.title, name=share.ending) if path.exists() else None
+    try:
+        for row in _rows(path):
+            tally.add(*row)
+    except FileNotFoundError as error:
+        raise LoadFailed(f"{share.title} recorded no request at all") from error
+    except (OSError, ValueError, csv.Error) as error:
+        raise LoadFailed(f"{path.name} is broken: {error}") from error
+    if ending is None or tally.rows - before != ending.rows:
+        recorded = ending.rows if ending else None
+        raise LoadFailed(f"{path.name} is broken: it holds {tally.rows - before} of {recorded} requests")
+    if request.load.processes > 1 and ending.ended_at_s < tally.end_s < math.inf:
+        raise LoadFailed(f"{share.title} ended {tally.end_s - ending.ended_at_s:.2f} s before the load did")
 
 
 def _pace(request: LoadRequest, tally: Tally) -> Pace | None:
@@ -170,4 +188,5 @@ def _plan(request: LoadRequest) -> dict[str, object]:
         "ready_file": str(request.folder / READY),
         "exit_file": str(request.folder / EXIT),
         "until_file": str(request.until) if request.until else None,
+        "workers": [],
     }

@@ -1,4 +1,4 @@
-"""What of a benchmark's load only some tools read."""
+"""What of a benchmark's load only some tools read, and who takes which of it."""
 
 from __future__ import annotations
 
@@ -21,3 +21,15 @@ def options_of(load: Load) -> LoadOptions:
         exact_percentiles=bool(getattr(load, "exact_percentiles", False)),
         command=tuple(getattr(load, "command", None) or ()),
     )
+
+
+def alone_reason(load: Load) -> str | None:
+    """Why a tool that is a single process cannot make this load, or None."""
+    return f"runs as one process, and load.processes is {load.processes}" if load.processes > 1 else None
+
+
+def shared_reason(load: Load) -> str | None:
+    """Why several processes cannot share this load, or None."""
+    if load.processes <= load.users:
+        return None
+    return f"gives each process a user at least, and load.processes is {load.processes}, load.users {load.users}"

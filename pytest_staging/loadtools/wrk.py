@@ -11,6 +11,7 @@ from typing import Any
 from pytest_staging import durable
 from pytest_staging.loadtools.driving import LOG, Drive, Phase, build_driven, read_ending
 from pytest_staging.loadtools.histogram import Histogram
+from pytest_staging.loadtools.options import alone_reason
 from pytest_staging.loadtools.programs import find_program, read_version
 from pytest_staging.loadtools.reading import count, latency, load_json, mapping, number
 from pytest_staging.loadtools.wrk_script import REPORT, SCHEMA, SCRIPT, build_script
@@ -50,7 +51,7 @@ class WrkTool:
         return read_version([program, "-v"], r"wrk (?:[a-z]+/)?(\d+\.\d+(?:\.\d+)?)", LEAST)
 
     def unfit_reason(self, load: Load, functions: Collection[str]) -> str | None:
-        return CLOSED_ONLY if load.shape is LoadShape.OPEN else None
+        return CLOSED_ONLY if load.shape is LoadShape.OPEN else alone_reason(load)
 
     def build_command(self, request: LoadRequest) -> LoadCommand:
         program, load = find_program("wrk", ADVICE), request.load

@@ -65,7 +65,7 @@ class Controller:
         self._benchmark = benchmark
         self._orders = orders
         self._hosts = hosts
-        self._calibration = wiring.calibration_of(campaign.load_tool)
+        self._calibration = wiring.calibration_of(campaign.load_tool, benchmark.load.processes)
         self._held = ExitStack()
         self._cells = {cell.cell_id: cell for cell in campaign.cells}
         self._journal: Journal | None = None

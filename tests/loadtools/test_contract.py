@@ -141,7 +141,7 @@ def test_nobody_answers(case: Case, tmp_path: Path) -> None:
     tool = case.tool()
     with serving() as server:
         url = server.url
-    run = run_tool(tool, case.request(tmp_path, url, warm_up_s=0.0, users=1))
+    run = run_tool(tool, case.request(tmp_path, url, warm_up_s=0.0, users=case.processes))
     if run.status != 0:
         assert "connect" in run.log.lower()
         return

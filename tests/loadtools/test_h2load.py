@@ -136,7 +136,7 @@ def test_the_command(h2load: H2loadTool, tmp_path: Path) -> None:
         tmp_path, "http://h:1", shape=LoadShape.OPEN, rate=100.0, users=8, warm_up_s=1.5, duration_s=2.25
     )
     h2load.build_command(request)
-    argv = json.loads((tmp_path / "load-plan.json").read_text())["phases"][0]["argv"]
+    argv = json.loads((tmp_path / "load-plan.json").read_text())["phases"][0]["argvs"][0]
     assert argv[argv.index("--rps") + 1] == "12.500000"
     assert argv[argv.index("-D") + 1] == "4750ms", "with a tail of a second"
     assert argv[argv.index("-c") + 1] == "8"

@@ -162,10 +162,10 @@ def test_what_a_script_decides_itself(
     plan = json.loads((request.folder / "load-plan.json").read_text())
     config = json.loads((request.folder / "k6-config.json").read_text())
     assert plan["notes"] == {"source": source, "schedule": schedule}
-    assert ("--out" in plan["phases"][0]["argv"]) == (source == "points")
+    assert ("--out" in plan["phases"][0]["argvs"][0]) == (source == "points")
     assert bool(config) == (schedule == "contract")
     assert built.deadline_s > deadline_s
-    assert plan["phases"][0]["argv"][-1] == str(tmp_path / "mine.js")
+    assert plan["phases"][0]["argvs"][0][-1] == str(tmp_path / "mine.js")
 
 
 NOT_UNDERSTOOD = [{"totalDuration": "soon", "vus": 1}, {"scenarios": [1]}, {"scenarios": {"default": 1}}]

@@ -46,6 +46,11 @@ class Case:
     options: tuple[tuple[str, Any], ...] = ()
     open_load: bool = True
 
+    @property
+    def processes(self) -> int:
+        """How many share the load, and so the least number of users."""
+        return dict(self.options).get("processes", 1)
+
     def tool(self) -> LoadTool:
         """Skips when its program is not here; where the lab is promised only k6 may be missing."""
         if self.program and not has_program(self.program):
@@ -59,6 +64,12 @@ class Case:
 COMMAND = (sys.executable, str(LOADER), "{request}", "{ready}")
 CASES = [
     Case(id="locust", make=LocustTool, outputs=("requests.csv",)),
+    Case(
+        id="locust-2",
+        make=LocustTool,
+        options=(("processes", 2),),
+        outputs=("requests-1.csv", "requests-2.csv", "load-exit-1.json", "load-exit-2.json"),
+    ),
     Case(id="k6", make=K6Tool, program="k6", outputs=("k6-summary.json",)),
     Case(
         id="k6-points",
@@ -66,6 +77,13 @@ CASES = [
         program="k6",
         options=(("exact_percentiles", True),),
         outputs=("k6-points.json", "k6-summary.json"),
+    ),
+    Case(
+        id="k6-2",
+        make=K6Tool,
+        program="k6",
+        options=(("processes", 2),),
+        outputs=("k6-points-0.json", "k6-points-1.json", "k6-summary-0.json", "k6-summary-1.json"),
     ),
     Case(id="wrk", make=WrkTool, program="wrk", outputs=("wrk-report.json",), open_load=False),
     Case(id="h2load", make=H2loadTool, program="h2load", outputs=("h2load-requests.tsv",)),

@@ -17,7 +17,9 @@ CLOSED = {"shape": "closed", "users": 2, "warm_up_s": 1.0, "duration_s": 1.5, "g
 OPEN = {**CLOSED, "shape": "open", "rate": 60}
 CASES = {
     "locust": ("locust", OPEN),
+    "locust 2": ("locust", {**OPEN, "processes": 2}),
     "k6": ("k6", OPEN),
+    "k6 2": ("k6", {**OPEN, "processes": 2}),
     "k6 exact": ("k6", {**CLOSED, "exact_percentiles": True}),
     "wrk": ("wrk", CLOSED),
     "h2load": ("h2load", OPEN),
