@@ -13,7 +13,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from pytest_staging.campaign.health import use_of
 from pytest_staging.campaign.loading import POLL_S, RunningLoad
 from pytest_staging.campaign.results import compute_metrics
 from pytest_staging.model.benchmark import Benchmark, Load, LoadShape
@@ -68,16 +67,14 @@ class Calibrating:
             running = RunningLoad(load, process, lambda: None)
             warm_at_s = running.await_ready() + WARM_UP_S
             running.await_instant(warm_at_s)
-            before = process.cpu_time()
-            running.await_instant(warm_at_s + self.duration_s)
-            after = process.cpu_time()
+            use = running.watch_use(warm_at_s + self.duration_s)
             running.await_end()
         finally:
             process.stop(0.0)
         result = self.tool.parse_output(request, warm_at_s, warm_at_s + self.duration_s)
         if result.failures or not result.requests:
             raise LoadFailed(f"{self.tool.name} did not get its answers from a service that does nothing", str(result))
-        return result, use_of(before, after, self.duration_s, load.cpus).cpus or 0.0
+        return result, use.cpus or 0.0
 
     def _load(self, users: int) -> Load:
         return replace(

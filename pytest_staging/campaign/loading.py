@@ -6,11 +6,13 @@ import time
 from collections.abc import Callable
 
 from pytest_staging import durable
+from pytest_staging.campaign.health import GeneratorUse, use_of
 from pytest_staging.model.errors import LoadFailed
 from pytest_staging.model.ports import LoadCommand, Process
 
 POLL_S = 0.005
 LONG_POLL_S = 0.05
+WATCHED_SHARE = 0.9
 
 
 class RunningLoad:
@@ -39,6 +41,14 @@ class RunningLoad:
         while (left_s := instant_s - time.time()) > 0:
             self._require_running()
             time.sleep(min(left_s, LONG_POLL_S))
+
+    def watch_use(self, until_s: float) -> GeneratorUse:
+        """As `await_instant`, and what the tool used from now until shortly before: some end at that very instant."""
+        began_s, before = time.time(), self.process.cpu_time()
+        self.await_instant(began_s + WATCHED_SHARE * (until_s - began_s))
+        seconds, after = time.time() - began_s, self.process.cpu_time()
+        self.await_instant(until_s)
+        return use_of(before, after, seconds, self._load.cpus)
 
     def await_end(self) -> None:
         """Returns when the tool has ended well. Raises LoadFailed."""

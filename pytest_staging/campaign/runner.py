@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_staging import durable
-from pytest_staging.campaign.health import unhealthy_reason, use_of
+from pytest_staging.campaign.health import unhealthy_reason
 from pytest_staging.campaign.loading import RunningLoad
 from pytest_staging.campaign.results import compute_metrics
 from pytest_staging.campaign.service import LaunchedService, launch
@@ -103,10 +103,8 @@ class CellRunner:
                 facts["load_tool"] |= warmed.facts()
             with watch("load"):
                 sampling.begin()
-                cpu_before = generator.cpu_time()
                 until_s = warmed.at_s + request.load.duration_s
-                running.await_instant(until_s)
-                cpu_after = generator.cpu_time()
+                use = running.watch_use(until_s)
                 sampling.end()
             with watch("drain"):
                 running.await_end()
@@ -116,7 +114,6 @@ class CellRunner:
         facts["sources"] = dict(reading.sources)
         facts["load_tool"] |= _load_facts(result)
         _require_measured(result, self.tool.name, request.load.duration_s)
-        use = use_of(cpu_before, cpu_after, request.load.duration_s, load.cpus)
         facts["load_tool"] |= use.facts()
         metrics = {**compute_metrics(result, request.load.duration_s), **reading.metrics}
         measured = {

@@ -13,7 +13,8 @@ from pytest_staging.model.benchmark import STRICT
 class Calibration:
     """`floor_ms` are percentiles of the tool's own latency with one user; `capacity_rps` is the most that it sent.
 
-    At capacity it used `capacity_cpus` CPUs in `processes` processes. `machine` tells machines apart: what one can do says nothing of another.
+    At capacity it used `capacity_cpus` CPUs, in `processes` processes. `machine` tells machines apart:
+    what one can do says nothing of another.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
