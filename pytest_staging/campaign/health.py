@@ -10,7 +10,8 @@ from pytest_staging.model.calibration import Calibration
 from pytest_staging.model.ports import CpuTime, LoadResult
 from pytest_staging.stats.summary import percentile
 
-MIN_PACE = 0.98
+MIN_PACE = 0.95
+MIN_SHORTFALL = 5
 IDLE_SHARE = 0.5
 MAX_OF_CAPACITY = 0.9
 FLOOR_MARGIN = 1.25
@@ -79,6 +80,9 @@ def _starved(use: GeneratorUse, load: Load) -> str | None:
 def _idle_off_pace(result: LoadResult, load: Load) -> str | None:
     pace, median = result.pace, _median(result)
     if pace is None or median is None or pace.achieved_rps >= MIN_PACE * pace.intended_rps:
+        return None
+    # In a short window one request more or less is many per cent.
+    if (pace.intended_rps - pace.achieved_rps) * load.duration_s < MIN_SHORTFALL:
         return None
     if pace.achieved_rps * median / 1000 >= IDLE_SHARE * load.users:
         return None

@@ -107,6 +107,7 @@ def test_without_the_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
         return real(name, *arguments, **named)
 
     with_it = parse_dockerignore("readme.md\n../a\ndir")
+    parse_dockerignore.cache_clear()
     monkeypatch.setattr(builtins, "__import__", without)
     without_it = parse_dockerignore("readme.md\n../a\ndir")
     assert [without_it(path) for path in ("README.md", "readme.md", "a", "dir/x")] == [False, True, False, True]

