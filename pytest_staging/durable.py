@@ -6,6 +6,7 @@ Every error of the file system becomes a StorageError that names the path.
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import os
 import shutil
@@ -89,7 +90,7 @@ def new_folder(final: Path) -> Iterator[Path]:
     """A folder to fill; it gets its name `final` only when the block ends well, and is removed when it does not."""
     with storing(final):
         final.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{final.name[:40]}.", suffix=".tmp", dir=final.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=f".{final.name[:200]}.", suffix=".tmp", dir=final.parent))
         os.chmod(temporary, 0o755)
     try:
         yield temporary
@@ -100,6 +101,12 @@ def new_folder(final: Path) -> Iterator[Path]:
             sync_folder(final.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sweep_new_folders(final: Path) -> None:
+    """Removes what killed processes left of `new_folder(final)`. Only for who is alone with that name."""
+    for left in final.parent.glob(f".{glob.escape(final.name[:200])}.*.tmp"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def iterate_tree(root: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:

@@ -47,6 +47,7 @@ class ArtifactBuilder:
 
     def build(self, build: Build) -> Image:
         final = self._path(self._ref(build))
+        durable.sweep_new_folders(final)  # the cache lets nobody else build it now
         with durable.new_folder(final) as temporary:
             # Built from a copy: a build that writes beside its sources must not change the snapshot.
             sources = temporary / ".sources"

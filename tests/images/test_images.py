@@ -223,6 +223,18 @@ def test_killed_while_building(root: Path, tmp_path: Path, monkeypatch: pytest.M
     assert files(made) == ["service.py"]
 
 
+def test_what_a_killed_build_left_is_swept(root: Path) -> None:
+    """XP-03: by the next build of the same thing, and by no other, which may be going on."""
+    built = path_of(ensure(root))
+    ours, theirs = (built.parent / f".{name}.abcd1234.tmp" for name in (built.name, "baseline-jvm-000000000000"))
+    for folder in (ours, theirs):
+        folder.mkdir()
+        (folder / "half").write_text("")
+    ensure(root, force=True)
+    assert not ours.exists()
+    assert theirs.exists()
+
+
 def test_somebody_builds_for_too_long(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Waiting has a deadline, and the message names what is waited for."""
     from filelock import FileLock
