@@ -70,12 +70,11 @@ def compare(folder: Path) -> float:
 
 
 def find(data: Any, key: str) -> list[float]:
-    """Values of a key anywhere in the data, those of request durations first."""
+    """That percentile of the successful requests of the measured scenario, without the warm-up."""
     metrics = data.get("metrics", data)
-    chosen = [one for name, one in metrics.items() if name.startswith("http_req_duration{") and isinstance(one, dict)]
-    chosen += [metrics[name] for name in ("http_req_duration",) if name in metrics]
-    values = [one.get("values", one).get(key) for one in chosen]
-    return [float(value) for value in values if value]
+    names = [name for name in metrics if name.startswith("http_req_duration{") and "scenario:" in name]
+    chosen = [metrics[name] for name in names if "expected_response" in name]
+    return [float(value) for one in chosen if (value := one.get("values", one).get(key))]
 
 
 def main(names: list[str]) -> int:
