@@ -128,6 +128,9 @@ def run_prune(options: argparse.Namespace) -> int:
     for slug in dict.fromkeys(options.slug or _gone(workspace)):
         by_builder: dict[str, set[str]] = {}
         for entry in read_manifest(slug).entries:
+            if host := entry.builder.partition("@")[2]:
+                print(f"keeping {entry.image_ref} on host {host}: staging-manager hosts clean {host} removes it")
+                continue
             if shared := next((name for name in _names_of(entry) if name in needed), None):
                 print(f"keeping {entry.image_ref} ({slug}, {entry.mode}): {needed[shared]} needs it")
                 continue
@@ -144,7 +147,7 @@ def run_prune(options: argparse.Namespace) -> int:
 
 def _names_of(entry: Entry) -> tuple[str, ...]:
     """By which somebody else may have the same image. Equal files lie in a folder of each version's own."""
-    return (entry.image_ref,) if entry.builder == "artifact" else (entry.image_ref, entry.image_id)
+    return (entry.image_ref,) if entry.builder.startswith("artifact") else (entry.image_ref, entry.image_id)
 
 
 def _row(cache: ImageCache, version: Version, mode: str, options: argparse.Namespace) -> dict[str, Any]:

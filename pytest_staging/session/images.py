@@ -13,6 +13,7 @@ from pytest_staging.model.ports import Image
 from pytest_staging.store import Workspace
 
 DEFAULT_TARGET = "docker"
+REBUILD_LEASE_S = 3600.0
 
 
 class ImagesForTests:
@@ -53,11 +54,22 @@ def rebuild_forced(
     if not modes:
         return
     folder.mkdir(parents=True, exist_ok=True)
-    built_on = seats if wiring.images_here(workspace, campaign.target) is None else {}
-    for seat in built_on.items() or [None]:
-        cache = wiring.make_images(workspace, campaign.target, seat)
-        end = f"@{seat[0]}" if seat else ""
-        for slug in campaign.slugs:
-            version = store.load_version(workspace, slug)
-            for mode in dict.fromkeys(modes):
-                cache.ensure(version, mode, folder / f"{slug}__{mode}{end}.log", force=True)
+    if wiring.images_here(workspace, campaign.target):
+        _rebuild(workspace, campaign, modes, folder, None)
+        return
+    for seat in seats.items():
+        # Somebody may be measuring there, and who takes the lease ends what others run.
+        target = wiring.make_target(workspace, campaign.target, seat)
+        with target.lease(f"campaign {campaign.campaign_id}, building", REBUILD_LEASE_S):
+            _rebuild(workspace, campaign, modes, folder, seat)
+
+
+def _rebuild(
+    workspace: Workspace, campaign: Campaign, modes: Collection[str], folder: Path, seat: wiring.Seat | None
+) -> None:
+    cache = wiring.make_images(workspace, campaign.target, seat)
+    end = f"@{seat[0]}" if seat else ""
+    for slug in campaign.slugs:
+        version = store.load_version(workspace, slug)
+        for mode in dict.fromkeys(modes):
+            cache.ensure(version, mode, folder / f"{slug}__{mode}{end}.log", force=True)

@@ -6,6 +6,8 @@ import itertools
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -206,6 +208,24 @@ def test_one_generator_slot_means_one_load_at_a_time(lab: Lab, tmp_path: Path) -
     assert result.returncode in (0, 1), result.stdout
     rows = sorted(row for rows in intervals_by_host(root).values() for row in rows)
     assert all(one[1] <= other[0] for one, other in itertools.pairwise(rows))
+
+
+def test_a_forced_rebuild_on_hosts(lab: Lab, tmp_path: Path) -> None:
+    """SM-05, PT-04: each host builds anew, under its lease; prune leaves to `hosts clean` what lies there."""
+    root = make_remote(tmp_path / "w", lab)
+    given = (*AUTO, "--staging-hosts", "vm-1,vm-2", "--force-rebuild-images")
+    result = run_campaign(root, *given)
+    assert result.returncode in (0, 1), result.stdout
+    assert read_aggregate(root)["complete"]
+    logs = sorted(path.name for path in (folder_of(root) / "builds").iterdir())
+    slugs, hosts = ("baseline", "faster"), ("vm-1", "vm-2")
+    assert logs == sorted(f"{slug}__native@{host}.log" for slug in slugs for host in hosts)
+    path = root / "versions" / "faster" / "version.yaml"
+    path.write_text(path.read_text().replace("status: candidate", "status: rejected"))
+    command = [sys.executable, "-m", "pytest_staging", "images", "prune"]
+    done = subprocess.run(command, cwd=root, env=environment(root), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "staging-manager hosts clean vm-1 removes it" in done.stdout
 
 
 def test_the_fixture_for_ordinary_tests(lab: Lab, tmp_path: Path) -> None:
