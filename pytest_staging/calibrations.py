@@ -37,14 +37,16 @@ def find_calibration(folder: Path, tool: str, version: str, machine: str, proces
     Raises WorkspaceError for a damaged file.
     """
     path = _path(folder, tool)
-    try:
-        data = json.loads(path.read_text())
-        found = Calibration(**{**data, "floor_ms": {name: float(value) for name, value in data["floor_ms"].items()}})
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    from pydantic import TypeAdapter
+
+    try:
+        found = TypeAdapter(Calibration).validate_json(path.read_bytes())
+    except (OSError, ValueError) as error:
         advice = f"Measure again: staging-manager calibrate --tool {tool}"
-        raise WorkspaceError(f"the calibration {path} cannot be read ({error}). {advice}") from error
+        reason = str(error).replace("\n", " ")
+        raise WorkspaceError(f"the calibration {path} cannot be read ({reason}). {advice}") from error
     same = (found.tool_version, found.machine, found.processes) == (version, machine, processes)
     return found if same else None
 
