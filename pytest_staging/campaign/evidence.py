@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from pytest_staging import store
@@ -12,6 +12,7 @@ from pytest_staging.campaign.records import Journal
 from pytest_staging.images.cache import ImageCache
 from pytest_staging.model.campaign import Campaign, CellSummary
 from pytest_staging.model.errors import StagingError, WorkspaceError
+from pytest_staging.model.record import CampaignRecord
 from pytest_staging.model.version import Version
 from pytest_staging.promotion import Evidence
 from pytest_staging.store import Workspace
@@ -22,7 +23,8 @@ ImagesOf = Callable[[str], ImageCache | None]
 
 def gather_evidence(workspace: Workspace, slug: str, campaign_id: str, images_of: ImagesOf | None = None) -> Evidence:
     """Raises WorkspaceError when the campaign is unknown or not about `slug`, PinChanged when its benchmark changed."""
-    campaign, aggregate, summaries = load_results(workspace, campaign_id)
+    record = load_record(workspace, campaign_id)
+    campaign, aggregate = record.campaign, record.aggregate
     if slug not in campaign.candidate_slugs:
         known = ", ".join(campaign.candidate_slugs)
         raise WorkspaceError(f"campaign {campaign_id} is not about {slug!r}; its candidates are {known}.")
@@ -35,24 +37,27 @@ def gather_evidence(workspace: Workspace, slug: str, campaign_id: str, images_of
         smoke=campaign.smoke,
         cells_missing=aggregate["cells_planned"] - aggregate["cells_passed"],
         cells_planned=aggregate["cells_planned"],
-        changed=tuple(_changed(workspace, campaign, slug, summaries, images_of)),
+        changed=tuple(_changed(workspace, campaign, slug, record.summaries, images_of)),
         superseded_by=_superseding(workspace, campaign, slug),
     )
 
 
-def load_results(workspace: Workspace, campaign_id: str) -> tuple[Campaign, dict[str, Any], list[CellSummary]]:
-    """The campaign, its aggregate computed anew, and its cells' summaries. Raises WorkspaceError or PinChanged."""
+def load_record(workspace: Workspace, campaign_id: str) -> CampaignRecord:
+    """The campaign and its results; the aggregate is computed anew. Raises WorkspaceError or PinChanged."""
     folder = workspace.campaign_folder(campaign_id)
     if not (folder / "campaign.json").is_file():
         raise WorkspaceError(f"there is no campaign {campaign_id!r} in {workspace.campaigns_folder}.")
     campaign = store.load_campaign(folder)
     benchmark = load_pinned_benchmark(folder, campaign)
     summaries = Journal(folder, campaign).finished()
-    return campaign, build_aggregate(campaign, benchmark, summaries), summaries
+    aggregate = build_aggregate(campaign, benchmark, summaries)
+    return CampaignRecord(
+        folder=folder, campaign=campaign, benchmark=benchmark, summaries=summaries, aggregate=aggregate
+    )
 
 
 def _changed(
-    workspace: Workspace, campaign: Campaign, slug: str, summaries: list[CellSummary], images_of: ImagesOf | None
+    workspace: Workspace, campaign: Campaign, slug: str, summaries: Sequence[CellSummary], images_of: ImagesOf | None
 ) -> Iterator[str]:
     cache = images_of(campaign.target) if images_of else None
     modes = campaign.platform_modes if images_of else ()
@@ -102,7 +107,7 @@ def _superseding(workspace: Workspace, campaign: Campaign, slug: str) -> str | N
         same = other.baseline_slug == campaign.baseline_slug and slug in other.candidate_slugs
         if not later or not same or other.smoke or other.campaign_id == campaign.campaign_id:
             continue
-        _, aggregate, _ = load_results(workspace, other.campaign_id)
+        aggregate = load_record(workspace, other.campaign_id).aggregate
         if aggregate["complete"] or aggregate["candidates"][slug]["verdict"] == "regression":
             return other.campaign_id
     return None
