@@ -150,12 +150,12 @@ class Deployment:
 class Usage:
     """What a service has used since it began: CPU seconds, and how often its threads gave up the CPU or lost it.
 
-    `resident_bytes` is what it holds now. None where that cannot be told.
+    `switches` are those two counts, voluntary and involuntary, of each thread that lives, by its id: a thread takes its
+    counts along when it ends. `resident_bytes` is what it holds now. None where that cannot be told.
     """
 
     cpu_s: float | None = None
-    voluntary_switches: int | None = None
-    involuntary_switches: int | None = None
+    switches: Mapping[int, tuple[int, int]] | None = None
     resident_bytes: int | None = None
 
 

@@ -208,7 +208,8 @@ class LocalProcess:
 
     def usage(self) -> Usage | None:
         """CPU time, context switches and memory of the group; None when they cannot be read."""
-        return procfs.usage(self._members())
+        living = self._members()
+        return procfs.usage([*living, *procfs.session_members(self._popen.pid, unwaited=True)]) if living else None
 
     def listens_on(self, port: int) -> bool | None:
         """Whether one of the group's processes holds the listening socket; None when that cannot be told."""
