@@ -88,3 +88,35 @@ class Capacity:
     def ready_timeout_of(self, profile: str) -> float:
         """Seconds within which a profile must be ready."""
         return self.profiles[profile].ready_timeout_s or self.ready_timeout_s
+
+
+@dataclass(frozen=True, order=True)
+class Mismatch:
+    """One thing in which a profile and its compose files do not agree, or that is wrong in one of them."""
+
+    file: str
+    line: int | None
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.message}" if self.line else f"{self.file}: {self.message}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContainerFacts:
+    """What the engine says of a container of a Compose project. `up_s` is how long it has run since its last start.
+
+    `health` is empty where it has no health check; `ports` are those published, by the one inside.
+    """
+
+    id: str
+    name: str
+    service: str
+    state: str
+    health: str = ""
+    health_output: str = ""
+    exit_code: int = 0
+    restarts: int = 0
+    restarts_itself: bool = False
+    up_s: float = 0.0
+    ports: Mapping[int, int] = field(default_factory=dict)
