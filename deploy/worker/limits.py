@@ -1,4 +1,4 @@
-"""How many tasks of a class of work this worker may have in hand: the one place to change when something else decides."""
+"""How many tasks of a class of work this worker may have in hand: the one place to change when another decides."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Takes texts from a queue, counts their words and looks each text up elsewhere, which is mostly waiting.
 
-Two classes of work, each with a queue of its name: `word-stats` is cheap and ends with a task for `enrichment`, which is
-dear. How many of each are in hand at a time is asked of limits.parallelism. GET /healthz and /metrics answer on port 9100.
+Two classes of work, each with a queue of its name: `word-stats` is cheap and ends with a task for `enrichment`, which
+is dear. How many of each are in hand at a time is asked of limits.parallelism. GET /healthz and /metrics answer on port
+9100.
 
     AMQP_HOST, AMQP_USER, AMQP_PASSWORD   the broker
     ENRICHMENT_MS                         how long one look-up takes; default 20

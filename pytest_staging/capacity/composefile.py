@@ -16,17 +16,20 @@ from pytest_staging.model.errors import Problem
 from pytest_staging.yamltext import Path, PlainLoader, YamlText, dotted
 
 TOP_KEYS = {"version", "name", "include", "services", "networks", "volumes", "secrets", "configs", "models"}
-SERVICE_KEYS = set(
-    """annotations attach build blkio_config cap_add cap_drop cgroup cgroup_parent command configs container_name
-    cpu_count cpu_percent cpu_period cpu_quota cpu_rt_period cpu_rt_runtime cpu_shares cpus cpuset credential_spec
-    depends_on deploy develop device_cgroup_rules devices dns dns_opt dns_search domainname driver_opts entrypoint
-    env_file environment expose extends external_links extra_hosts gpus group_add healthcheck hostname image init ipc
-    isolation label_file labels links log_driver log_opt logging mac_address mem_limit mem_reservation mem_swappiness
-    memswap_limit models net network_mode networks oom_kill_disable oom_score_adj pid pids_limit platform ports
-    post_start pre_stop privileged profiles provider pull_policy pull_refresh_after read_only restart runtime scale
-    secrets security_opt shm_size stdin_open stop_grace_period stop_signal storage_opt sysctls tmpfs tty ulimits
-    use_api_socket user userns_mode uts volumes volumes_from volume_driver working_dir""".split()
-)
+SERVICE_KEYS = {
+    "annotations", "attach", "build", "blkio_config", "cap_add", "cap_drop", "cgroup", "cgroup_parent", "command",
+    "configs", "container_name", "cpu_count", "cpu_percent", "cpu_period", "cpu_quota", "cpu_rt_period",
+    "cpu_rt_runtime", "cpu_shares", "cpus", "cpuset", "credential_spec", "depends_on", "deploy", "develop",
+    "device_cgroup_rules", "devices", "dns", "dns_opt", "dns_search", "domainname", "driver_opts", "entrypoint",
+    "env_file", "environment", "expose", "extends", "external_links", "extra_hosts", "gpus", "group_add",
+    "healthcheck", "hostname", "image", "init", "ipc", "isolation", "label_file", "labels", "links", "log_driver",
+    "log_opt", "logging", "mac_address", "mem_limit", "mem_reservation", "mem_swappiness", "memswap_limit", "models",
+    "net", "network_mode", "networks", "oom_kill_disable", "oom_score_adj", "pid", "pids_limit", "platform", "ports",
+    "post_start", "pre_stop", "privileged", "profiles", "provider", "pull_policy", "pull_refresh_after", "read_only",
+    "restart", "runtime", "scale", "secrets", "security_opt", "shm_size", "stdin_open", "stop_grace_period",
+    "stop_signal", "storage_opt", "sysctls", "tmpfs", "tty", "ulimits", "use_api_socket", "user", "userns_mode",
+    "uts", "volumes", "volumes_from", "volume_driver", "working_dir",
+}  # fmt: skip
 HEALTH_KEYS = {"test", "interval", "timeout", "retries", "start_period", "start_interval", "disable"}
 _COMMENT = re.compile(r"^\s*#+\s?(.*)$")
 
@@ -43,22 +46,18 @@ class _ComposeLoader(PlainLoader):
     """Knows the tags of Compose."""
 
 
-def _construct_tagged(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> Tagged:
+def _construct_tagged(loader: Any, node: yaml.Node) -> Tagged:
+    tag = str(node.tag).lstrip("!")
     if isinstance(node, yaml.MappingNode):
-        value: Any = loader.construct_mapping(node, deep=True)
-    elif isinstance(node, yaml.SequenceNode):
-        value = loader.construct_sequence(node, deep=True)
-    else:
-        value = loader.construct_object(yaml.ScalarNode(_plain_tag(loader, node), node.value, node.start_mark))
-    return Tagged(suffix, value)
+        return Tagged(tag, loader.construct_mapping(node, deep=True))
+    if isinstance(node, yaml.SequenceNode):
+        return Tagged(tag, loader.construct_sequence(node, deep=True))
+    plain = loader.resolve(yaml.ScalarNode, node.value, (True, False))
+    return Tagged(tag, loader.construct_object(yaml.ScalarNode(plain, node.value, node.start_mark)))
 
 
-def _plain_tag(loader: yaml.SafeLoader, node: yaml.Node) -> str:
-    return str(loader.resolve(yaml.ScalarNode, node.value, (True, False)))
-
-
-for _tag in ("reset", "override"):
-    _ComposeLoader.add_constructor(f"!{_tag}", lambda loader, node, tag=_tag: _construct_tagged(loader, tag, node))
+for _tag in ("!reset", "!override"):
+    _ComposeLoader.add_constructor(_tag, _construct_tagged)
 
 
 class ComposeFile:

@@ -1,4 +1,4 @@
-"""Variables in compose files: `$NAME`, `${NAME}` and its forms with a default, an error or an alternative; `$$` is one `$`."""
+"""Variables in compose files: `$NAME`, and `${NAME}` with a default, an error or an alternative. `$$` is one `$`."""
 
 from __future__ import annotations
 

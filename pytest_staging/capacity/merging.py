@@ -8,12 +8,22 @@ from typing import Any
 from pytest_staging.capacity.composefile import Tagged
 
 REPLACED = {"command", "entrypoint", "test", "pid", "network_mode", "credential_spec"}
-NAMED = {"environment", "labels", "annotations", "args", "sysctls", "extra_hosts", "driver_opts", "options", "storage_opt"}
+NAMED = {
+    "environment",
+    "labels",
+    "annotations",
+    "args",
+    "sysctls",
+    "extra_hosts",
+    "driver_opts",
+    "options",
+    "storage_opt",
+}
 BY_TARGET = {"volumes", "devices"}
 UNIQUE = {
-    "cap_add", "cap_drop", "expose", "external_links", "volumes_from", "profiles", "ports", "dns", "dns_search", "dns_opt",
-    "tmpfs", "env_file", "security_opt", "group_add", "links", "secrets", "configs", "device_cgroup_rules", "cache_from",
-    "tags",
+    "cap_add", "cap_drop", "expose", "external_links", "volumes_from", "profiles", "ports", "dns", "dns_search",
+    "dns_opt", "tmpfs", "env_file", "security_opt", "group_add", "links", "secrets", "configs", "device_cgroup_rules",
+    "cache_from", "tags",
 }  # fmt: skip
 SETS = {"depends_on": {"condition": "service_started"}, "networks": None, "models": None}
 

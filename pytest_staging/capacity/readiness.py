@@ -75,7 +75,9 @@ def judge(
         by_service.setdefault(one.service, []).append(one)
     rows = [_row(one, by_service.get(one.name, []), profile, invocation) for one in wanted]
     known = {one.name for one in wanted}
-    rows += [_stray(name, found, profile, invocation) for name, found in sorted(by_service.items()) if name not in known]
+    rows += [
+        _stray(name, found, profile, invocation) for name, found in sorted(by_service.items()) if name not in known
+    ]
     state = State.HEALTHY
     if any(row.core and row.state is State.UNHEALTHY for row in rows):
         state = State.UNHEALTHY

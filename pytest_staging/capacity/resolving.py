@@ -118,7 +118,8 @@ class _Resolver:
         if file is None:
             return
         if path in trail:
-            return self._complain(file, file.problem(("include",), "includes itself over other files"))
+            self._complain(file, file.problem(("include",), "includes itself over other files"))
+            return
         for included in as_list(self._value_of(path).get("include")):
             parts = included.get("path") if isinstance(included, dict) else included
             for one in as_list(parts):
@@ -196,9 +197,7 @@ class _Resolver:
                     message = f"services.{one.name}.depends_on: there is no service {other!r}"
                     self.system.mismatches.append(Mismatch(file, line, message))
 
-    def _file(
-        self, path: FilePath, what: str, named_by: tuple[ComposeFile, Path] | None = None
-    ) -> ComposeFile | None:
+    def _file(self, path: FilePath, what: str, named_by: tuple[ComposeFile, Path] | None = None) -> ComposeFile | None:
         if path in self._files:
             return self._files[path]
         text = self._read(path)
@@ -219,8 +218,7 @@ class _Resolver:
             file = self._files[path]
             assert file is not None
             self._values[path] = {
-                key: self._filled(file, (key,), value) if key in SECTIONS else value
-                for key, value in file.data.items()
+                key: self._filled(file, (key,), value) if key in SECTIONS else value for key, value in file.data.items()
             }
         return self._values[path]
 

@@ -112,7 +112,5 @@ def variables_text(variables: Mapping[str, str]) -> str:
     return " ".join(f"{name}={value}" for name, value in variables.items()) or "-"
 
 
-
-
 def _one_line(text: str) -> str:
     return " ".join(str(text).split())

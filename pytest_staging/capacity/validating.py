@@ -57,7 +57,7 @@ def resolve_profile(
 ) -> System:
     """The system as that profile would be started. A required variable that is not set has a placeholder."""
     variables = description.variables(profile, environment, ours)
-    variables |= {name: PLACEHOLDER for name in description.missing(environment, ours)}
+    variables |= dict.fromkeys(description.missing(environment, ours), PLACEHOLDER)
     return resolve(description.paths(build), variables, description.read, description.show)
 
 
@@ -160,7 +160,7 @@ class _Check:
         seen = []
         for value in (SENTINEL, f"{SENTINEL}-2"):
             variables = self._description.variables(self._name, self._environment, self._ours)
-            missing = {one: PLACEHOLDER for one in self._description.missing(self._environment, self._ours)}
+            missing = dict.fromkeys(self._description.missing(self._environment, self._ours), PLACEHOLDER)
             paths = self._description.paths()
             system = resolve(
                 paths, {**variables, **missing, name: value}, self._description.read, self._description.show
