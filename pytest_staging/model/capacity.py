@@ -24,7 +24,10 @@ class Endpoint:
 
 @dataclass(frozen=True, kw_only=True)
 class BrokerSpec:
-    """Where RabbitMQ's management API is; its login stands in the variables of these names."""
+    """Where RabbitMQ's management API is; its login stands in the variables of these names.
+
+    `lag_s` is how old what it tells may be: a queue has to look empty for so long.
+    """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
     service: Name
@@ -32,6 +35,7 @@ class BrokerSpec:
     user_env: Name
     password_env: Name
     vhost: Name = "/"
+    lag_s: Annotated[float, Ge(0)] = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
