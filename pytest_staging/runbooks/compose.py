@@ -15,8 +15,8 @@ _ROOT = {
     2: f"{_SHARED} --all-resources --dry-run --parallel=N --progress=TYPE --verbose",
 }
 _UP = "-d,--detach --no-color --quiet-pull --no-deps --force-recreate --always-recreate-deps --no-recreate --no-build"
-_UP += " --no-start --build --abort-on-container-exit --attach-dependencies -t,--timeout=SECONDS -V"
-_UP += " --renew-anon-volumes --remove-orphans --exit-code-from=SERVICE --scale=SCALE+ --no-log-prefix"
+_UP += " --no-start --build --abort-on-container-exit --attach-dependencies -t,--timeout=SECONDS"
+_UP += " -V,--renew-anon-volumes --remove-orphans --exit-code-from=SERVICE --scale=SCALE+ --no-log-prefix"
 _RUN = "-d,--detach --name=NAME --entrypoint=TEXT -e,--env=ASSIGNMENT+ -l,--label=LABEL+ -u,--user=USER --no-deps --rm"
 _RUN += " -p,--publish=PORTS+ --use-aliases -v,--volume=VOLUME+ -T -w,--workdir=PATH"
 _EXEC = "-d,--detach --privileged -u,--user=USER -T --index=N -e,--env=ASSIGNMENT+ -w,--workdir=PATH"
