@@ -170,6 +170,17 @@ def make_image_cache(workspace: Workspace, builder: str) -> ImageCache:
     return ImageCache(workspace.versions_folder, made)
 
 
+def make_control(
+    workspace: Workspace, description: Any, invocation: Any, say: Callable[[str], None], dry_run: bool = False
+) -> Any:
+    """What the commands on a capacity profile work with."""
+    from pytest_staging.operating.control import Control
+    from pytest_staging.targets.compose_program import find_compose
+    from pytest_staging.targets.local import LocalTarget
+
+    return Control(workspace, description, invocation, say, lambda: find_compose(LocalTarget()), dry_run=dry_run)
+
+
 def make_runner(
     workspace: Workspace,
     campaign: Campaign,

@@ -191,3 +191,15 @@ class ToolUnsupported(ToolMissing):
 
 class LoadUnfit(UsageProblem):
     """The load tool cannot make the load that the benchmark asks for."""
+
+
+class ComposeMissing(ToolMissing):
+    """Neither Compose v2 nor v1 is installed, or it does not answer."""
+
+
+class ComposeFailed(StagingError):
+    """A Compose command failed or took too long. Ends with what it said."""
+
+
+class CapacityMismatch(StagingError):
+    """A profile does not fit its compose files, so nothing was started."""
