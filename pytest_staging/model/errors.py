@@ -172,3 +172,11 @@ class ToolUnsupported(ToolMissing):
 
 class LoadUnfit(UsageProblem):
     """The load tool cannot make the load that the benchmark asks for."""
+
+
+class PolicyRefused(UsageProblem):
+    """The throughput policy does not allow that: an unknown preset, a TTL out of bounds."""
+
+
+class PolicyUnreachable(StagingError):
+    """No policy API answers, or it does not let this token in."""

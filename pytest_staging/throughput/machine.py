@@ -89,7 +89,7 @@ class Latch:
 
 @dataclass(frozen=True)
 class PolicyState:
-    """Everything that the next state depends on. `trouble` is a fail-safe that lasts until an operator sets a preset."""
+    """What the next state depends on. `trouble` is a fail-safe that lasts until an operator sets a preset."""
 
     requested: str
     previous: str | None = None

@@ -20,7 +20,7 @@ ASKED_STALE = Telemetry(None, "evaluated as stale, because telemetry_stale was g
 
 @dataclass(frozen=True)
 class Effect:
-    """The preset in force, whether it acts, and why. A fail-safe wins over everything, then an override, then pressure."""
+    """The preset in force, whether it acts, and why. A fail-safe wins over all, then an override, then pressure."""
 
     preset: str
     active: bool
@@ -31,7 +31,7 @@ class Effect:
 def effect_of(policy: ThroughputPolicy, state: PolicyState, telemetry: Telemetry, now: Instant) -> Effect:
     """Of a state that `step` gave for the same arguments."""
     if why := state.trouble or blind_reason(policy, telemetry, now):
-        return Effect(FAIL_SAFE_PRESET, True, f"fail-safe: {why}", why)
+        return Effect(FAIL_SAFE_PRESET, True, "fail-safe", why)
     if state.override and state.override.remaining_s(now) > 0:
         return Effect(state.override.preset, True, f"override of {state.override.who or 'an operator'}")
     if state.warning.on:

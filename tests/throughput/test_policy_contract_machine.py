@@ -1,4 +1,4 @@
-"""The state machine: windows, cooldown, floors, overrides and fail-safe; by hand, and as properties over any history."""
+"""The state machine: windows, cooldown, floors, overrides, fail-safe; by hand, and as properties of any history."""
 
 from __future__ import annotations
 
