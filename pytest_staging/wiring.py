@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import os
 from argparse import ArgumentParser
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from pytest_staging import store
 from pytest_staging.calibrations import find_calibration, state_folder
@@ -26,9 +28,13 @@ from pytest_staging.model.inventory import HostSpec
 from pytest_staging.model.observing import MetricSource
 from pytest_staging.model.ports import Builder, HostTarget, LoadTool, PhaseListener, PlannedTarget, Target
 from pytest_staging.model.script import Takes
+from pytest_staging.model.throughput import ThroughputPolicy
 from pytest_staging.runbooks.facts import Facts, Places
 from pytest_staging.runbooks.project import Program, Project
 from pytest_staging.store import Workspace
+
+if TYPE_CHECKING:
+    from pytest_staging.throughput.telemetry import Poller
 
 TARGETS = {
     "local": "pytest_staging.targets.local:LocalTarget",
@@ -121,6 +127,27 @@ def make_source(benchmark: Benchmark, folder: Path) -> MetricSource:
         make = _load(METRIC_SOURCES, "metric source", spec.kind.value)
         made.append(make(spec, folder) if spec.kind is SourceKind.COMMAND else make(spec))
     return CombinedMetrics(made)
+
+
+def make_policy_poller(
+    policy: ThroughputPolicy,
+    offer: Callable[[Mapping[str, int] | None, str, float], None],
+    now_s: Callable[[], float],
+    environment: Mapping[str, str] = os.environ,
+) -> Poller:
+    """What asks for the depths of the policy's queues. Raises UsageProblem for a variable that is not set."""
+    from pytest_staging.metrics.fetching import Endpoint
+    from pytest_staging.throughput.telemetry import Poller, build_url, parse_depths
+
+    spec = policy.telemetry
+    for name in (spec.user_env, spec.password_env):
+        if name and not environment.get(name):
+            raise UsageProblem(f"the throughput policy reads {name} from the environment, and it is not set.")
+    login = (
+        (environment[spec.user_env], environment[spec.password_env]) if spec.user_env and spec.password_env else None
+    )
+    endpoint = Endpoint(build_url(spec, policy.queues), spec.timeout_s, login)
+    return Poller(endpoint.fetch, partial(parse_depths, spec, policy.queues), offer, now_s, spec.interval_s, spec.url)
 
 
 def calibration_of(tool: Mapping[str, str], processes: int) -> Calibration | None:

@@ -203,3 +203,11 @@ class ComposeFailed(StagingError):
 
 class CapacityMismatch(StagingError):
     """A profile does not fit its compose files, so nothing was started."""
+
+
+class PolicyRefused(UsageProblem):
+    """The throughput policy does not allow that: an unknown preset, a TTL out of bounds."""
+
+
+class PolicyUnreachable(StagingError):
+    """No policy API answers, or it does not let this token in."""
