@@ -64,6 +64,7 @@ METRIC_SOURCES = {
 }
 
 CONTRACT_PROGRAMS = {"staging-manager": "pytest_staging.cli:build_parser"}
+CONTRACT_SAFE = (("capacity", "list"), ("capacity", "show"), ("capacity", "validate"), ("schema",))
 METRICS = ("p50", "p95", "p99", "fail_rate", "throughput", "heap_peak", "nonheap_peak", "gc_pause", "gc_count",
            "threads_peak", "resident_peak", "cpu_seconds", "context_switches", "context_switches_voluntary",
            "context_switches_involuntary", "queue_depth_peak", "queue_depth_end", "queue_drain_time",
@@ -267,7 +268,10 @@ def make_contracts(places: Places, own: Program, programs: Mapping[str, str], ge
             found_type = type(parser).__name__
             raise UsageProblem(f"staging_contracts_programs: {where} gives {found_type}, not an ArgumentParser.")
         modules = (where.partition(":")[0].partition(".")[0],)
-        found[name] = Program(name, neutralise(parser), modules=modules, creates=frozenset({"create-version"}))
+        found[name] = Program(name, neutralise(parser), modules=modules)
+    main = _imported("main", "staging-manager", "pytest_staging.cli:main")
+    creates = frozenset({"create-version"})
+    found["staging-manager"] = replace(found["staging-manager"], creates=creates, main=main, safe=CONTRACT_SAFE)
     for generation, name in ((2, "docker compose"), (1, "docker-compose")):
         found[name] = Program(name, neutralise(build_compose_parser(generation)))
     made = {name: _imported("staging_contracts_generators", name, where) for name, where in generators.items()}

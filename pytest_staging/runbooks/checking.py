@@ -24,6 +24,7 @@ SHELLS = {"bash", "sh", "shell", "zsh", "console", "shell-session", "shellsessio
 SESSIONS = {"console", "shell-session", "shellsession", "terminal"}
 _VARIABLE = re.compile(r"\$?\{?([A-Z][A-Z0-9]*_[A-Z0-9_]*[A-Z0-9])\}?(=.*)?")
 _OPTION = re.compile(r"--[a-z][a-z0-9-]*(?:[= ].*)?")
+_OPTIONAL = re.compile(r"(?<= )\[(\S[^\]]*?)(?:\.\.\.)?\]")
 _LABEL_LENGTH = 60
 
 
@@ -184,7 +185,7 @@ class _Reader:
         """Inline code that begins with a program, a script, or one of a program's commands and has an option."""
         if " " not in text:
             return None
-        script = parse_shell(text)
+        script = parse_shell(_OPTIONAL.sub(r"\1", text))
         if script.problems or len(script.commands) != 1:
             return None
         command = script.commands[0]

@@ -16,7 +16,7 @@ from pytest_staging.runbooks.shell import Command, Script, Word, parse_shell
 
 # The metavar of an argument, or its name in capitals, says which kind of name it takes.
 KIND_OF = {"PROFILE": "profile", "PRESET": "preset", "SLUG": "version", "SERVICE": "service", "METRIC": "metric",
-           "COMPOSE_PROFILE": "compose-profile", "CLASS": "class", "QUEUE": "queue"}  # fmt: skip
+           "COMPOSE_PROFILE": "compose-profile", "CLASS": "class", "ENV": "environment"}  # fmt: skip
 _WRAPPERS = {"sudo", "nice", "nohup", "exec", "command", "time", "env", "timeout", "stdbuf", "ionice", "setsid"}
 _READS_FILES = {"cat", "less", "more", "head", "tail", "ls", "source", ".", "bash", "sh", "cp", "diff", "jq", "wc"}
 _PYTHON = re.compile(r"python(\d(\.\d+)?)?")
@@ -72,7 +72,7 @@ class CommandReader:
         if program is None or not program.creates & {word.text for word in words}:
             return set()
         reading = read_arguments(program.parser, words, command.line, whole=False)
-        return {word.text for metavar, word in reading.values if metavar == "SLUG"}
+        return {word.text for names, word in reading.values if "SLUG" in names}
 
     def check(self, command: Command, folder: Folder, whole: bool = True) -> list[Problem]:
         """What is wrong with a command; `whole` is false for one that running text only mentions."""
@@ -113,7 +113,9 @@ class CommandReader:
 
     def _name_problems(self, reading: Reading, folder: Folder) -> list[Problem]:
         found = []
-        for metavar, word in reading.values:
+        for names, word in reading.values:
+            metavar = names[0]
+            kind = next((KIND_OF[name] for name in names if name in KIND_OF), None)
             if is_placeholder(word):
                 continue
             if metavar == "COMPOSE_FILE":
@@ -125,8 +127,9 @@ class CommandReader:
                 found += at(word.line, self._scope.word(path, folder.path) if folder.path else None)
             elif metavar == "TARGET":
                 found += self._target(word)
-            elif metavar in KIND_OF:
-                found += at(word.line, self._scope.name(KIND_OF[metavar], word.text))
+            elif kind:
+                known = self._project.facts.is_declared(kind)
+                found += at(word.line, self._scope.name(kind, word.text) if known else None)
             elif word.text.startswith("version:"):
                 found += at(word.line, self._scope.name("version", word.text.partition(":")[2]))
         return found

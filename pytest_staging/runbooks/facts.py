@@ -15,7 +15,7 @@ from pytest_staging.yamltext import YamlText
 
 COMPOSE_NAMES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
 _TOKEN = re.compile(r"\b[A-Z][A-Z0-9]*_[A-Z0-9_]*[A-Z0-9]\b")
-_INTERPOLATED = re.compile(r"\$\{?([A-Za-z_]\w*)(?::?[-?+]([^}]*))?")
+_INTERPOLATED = re.compile(r"\$\{?([A-Za-z_]\w*)(?::?([-?+])([^}]*))?")
 _MAX_SOURCE_BYTES = 1_000_000
 _NO_SOURCES = {"__pycache__", "node_modules", ".git", ".venv"}
 
@@ -60,6 +60,7 @@ class Facts:
         self._vocabulary = {kind: frozenset(names) for kind, names in (vocabulary or {}).items()}
         self._kinds: dict[str, Callable[[], Known]] = {
             "profile": lambda: Known("the capacity profile", places.capacity, _names(self.capacity, "profiles")),
+            "environment": lambda: Known("the environment", places.capacity, _names(self.capacity, "environments")),
             "preset": lambda: Known("the preset", places.throughput, _names(self.throughput, "presets")),
             "class": lambda: Known("the workload class", places.throughput, _names(self.throughput, "classes")),
             "queue": lambda: Known("the queue", places.throughput, _names(self.throughput, "queues")),
@@ -81,6 +82,18 @@ class Facts:
         if kind not in self._found:
             self._found[kind] = self._kinds[kind]()
         return self._found[kind]
+
+    def is_declared(self, kind: str) -> bool:
+        """Whether the project has a place where names of that kind stand; without one, nothing is known of them."""
+        if kind in ("profile", "environment"):
+            return self.capacity is not None
+        if kind in ("preset", "class", "queue"):
+            return self.throughput is not None
+        if kind in ("service", "compose-profile"):
+            return bool(self.compose)
+        if kind == "metric":
+            return self.benchmark is not None
+        return kind != "version" or (self.root / self.places.versions).is_dir()
 
     @cached_property
     def capacity(self) -> Any:
@@ -131,12 +144,12 @@ class Facts:
         return f"nothing reads the environment variable {name}.{hint(name, own)}"
 
     def interpolated(self, path: str) -> dict[str, str | None]:
-        """Variables that a compose file takes from its environment, each with its default."""
+        """Variables that a compose file takes from its environment, with their defaults; None for required ones."""
         found: dict[str, str | None] = {}
         for text in _texts(self.root / path):
             for line in text.splitlines():
-                for name, default in _INTERPOLATED.findall(line.partition(" #")[0].replace("$$", "")):
-                    found.setdefault(name, default or None)
+                for name, operator, default in _INTERPOLATED.findall(line.partition(" #")[0].replace("$$", "")):
+                    found.setdefault(name, None if operator == "?" else default)
         return found
 
     def read_yaml(self, path: str) -> Any:

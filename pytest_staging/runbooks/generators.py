@@ -6,7 +6,9 @@ argparse's own help differs between versions of Python, so commands are describe
 from __future__ import annotations
 
 import argparse
+import io
 from collections.abc import Iterable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from typing import Any
 
 from pytest_staging.runbooks.grammar import every_parser
@@ -20,8 +22,30 @@ def cli_help(project: Project, *words: str) -> str:
     rest = words[1:] if words and words[0] in project.programs else words
     parser = _find(project.programs[name].parser, rest)
     leaves = [one for one in every_parser(parser) if _subcommands(one) is None]
-    helps = _one_line_helps(parser)
-    return "\n\n".join(_describe(one, helps.get(one.prog, one.description or "")) for one in leaves)
+    helps = _one_line_helps(project.programs[name].parser)
+    commands = [[f"`{_usage(one)}`", _sentence(helps.get(one.prog, one.description or ""))] for one in leaves]
+    arguments = {f"`{_spelling(each)}`": _help(each) for one in leaves for each in _shown(one)}
+    tables = [_table(["command", "what it does"], commands)]
+    return "\n\n".join(tables + ([_table(["argument", "meaning"], arguments.items())] if arguments else []))
+
+
+def prints(project: Project, *words: str) -> str:
+    """What a command prints now. Only of commands that change nothing and ask nobody."""
+    program = project.programs.get(words[0]) if words else None
+    if program is None or program.main is None:
+        known = [name for name, one in project.programs.items() if one.main]
+        raise ValueError(f"'prints' needs a program that can be asked: {listed(known)}")
+    if not any(words[1:][: len(safe)] == safe for safe in program.safe):
+        raise ValueError(f"'prints' takes only {listed(' '.join(safe) for safe in program.safe)}")
+    with redirect_stdout(io.StringIO()) as printed, redirect_stderr(io.StringIO()) as complaint:
+        try:
+            code = program.main(["--root", str(project.root), *words[1:]])
+        except SystemExit as leaving:
+            code = leaving.code
+    if code:
+        raise ValueError(f"{' '.join(words)!r} ended with {code}: {complaint.getvalue().strip()}")
+    lines = [line.rstrip() for line in printed.getvalue().rstrip().split("\n")]
+    return "\n".join(["```text", *lines, "```"])
 
 
 def profile_matrix(project: Project) -> str:
@@ -63,15 +87,15 @@ def environment_table(project: Project, *paths: str) -> str:
     for path in paths:
         if path not in files:
             raise ValueError(f"{path} is no compose file of this project.{hint(path, files)} Known: {listed(files)}.")
-    rows: dict[str, tuple[str, list[str]]] = {}
+    rows: dict[str, tuple[str | None, list[str]]] = {}
     for path in paths or files:
         for name, default in project.facts.interpolated(path).items():
-            rows.setdefault(name, (default or "", []))[1].append(path)
+            rows.setdefault(name, (default, []))[1].append(path)
     lines = [
-        [f"`{name}`", f"`{default}`" if default else "", _codes(used)]
+        [f"`{name}`", "must be set" if default is None else f"`{default}`" if default else "empty", _codes(used)]
         for name, (default, used) in sorted(rows.items())
     ]  # fmt: skip
-    return _table(["variable", "default, or what it is for", "read by"], lines)
+    return _table(["variable", "default", "read by"], lines)
 
 
 def _find(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.ArgumentParser:
@@ -98,15 +122,21 @@ def _one_line_helps(parser: argparse.ArgumentParser) -> dict[str, str]:
     return found
 
 
-def _describe(parser: argparse.ArgumentParser, text: str) -> str:
-    actions = [action for action in parser._actions if not isinstance(action, argparse._HelpAction)]
-    usage = " ".join([parser.prog, *(_usage(action) for action in actions)])
-    lines = [f"`{usage}`", f"  {text[:1].upper()}{text[1:]}".rstrip(".") + "."]
-    rows = [[f"`{_spelling(action)}`", _help(action)] for action in actions]
-    return "\n".join(lines) + ("\n\n" + _table(["argument", "meaning"], rows) if rows else "")
+def _shown(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    return [action for action in parser._actions if not isinstance(action, argparse._HelpAction)]
 
 
-def _usage(action: argparse.Action) -> str:
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}".removesuffix(".")
+
+
+def _usage(parser: argparse.ArgumentParser) -> str:
+    """Positional arguments first, as people type them."""
+    actions = sorted(_shown(parser), key=lambda action: (bool(action.option_strings), not action.required))
+    return " ".join([parser.prog, *(_in_usage(action) for action in actions)])
+
+
+def _in_usage(action: argparse.Action) -> str:
     text = _spelling(action).split(", ")[-1]
     if not action.option_strings:
         return {"*": f"[{text}...]", "+": f"{text}...", "?": f"[{text}]"}.get(str(action.nargs), text)
@@ -162,6 +192,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 GENERATORS = {
     "cli-help": cli_help,
+    "prints": prints,
     "profile-matrix": profile_matrix,
     "preset-table": preset_table,
     "metric-table": metric_table,

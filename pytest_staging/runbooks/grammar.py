@@ -22,10 +22,13 @@ _SAMPLES = ("1", "1.5", "x", "20m", "2026-01-01T00:00:00Z", "a=1", "http://127.0
 
 @dataclass
 class Reading:
-    """What a command's words are. `path` holds its subcommands, `values` (metavar or name, word) of each argument."""
+    """What a command's words are: `path` its subcommands, `values` what each argument may be called, and its word.
+
+    An argument is called by its metavar and by its name in capitals.
+    """
 
     path: list[str] = field(default_factory=list)
-    values: list[tuple[str, Word]] = field(default_factory=list)
+    values: list[tuple[tuple[str, str], Word]] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
 
@@ -205,7 +208,7 @@ class _Walk:
 
     def _note(self, action: argparse.Action, word: Word) -> None:
         metavar = action.metavar if isinstance(action.metavar, str) else action.dest.upper()
-        self._reading.values.append((metavar, word))
+        self._reading.values.append(((metavar, action.dest.upper()), word))
         choices = _choices(action)
         if choices and not is_placeholder(word) and word.text not in choices:
             option = action.option_strings[-1] if action.option_strings else metavar

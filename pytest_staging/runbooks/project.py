@@ -22,7 +22,8 @@ class Program:
     """A program whose commands are checked against `parser`.
 
     `whole` says that the parser may be asked itself, and not only be looked at. `modules` are the names by which
-    `python -m` starts it, `creates` its subcommands whose SLUG is a new version.
+    `python -m` starts it, `creates` its subcommands whose SLUG is a new version. `main` runs it in this process for the
+    commands in `safe`, which change nothing.
     """
 
     name: str
@@ -30,6 +31,8 @@ class Program:
     whole: bool = True
     modules: tuple[str, ...] = ()
     creates: frozenset[str] = frozenset()
+    main: Callable[[list[str]], object] | None = None
+    safe: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True)
