@@ -21,6 +21,7 @@ from pytest_staging.model.errors import WorkspaceError
 from pytest_staging.model.inventory import Inventory
 from pytest_staging.model.names import require_safe
 from pytest_staging.model.script import ScriptSpec
+from pytest_staging.model.throughput import ThroughputPolicy
 from pytest_staging.model.version import ServiceSpec, Status, Version, VersionMetadata
 
 
@@ -100,6 +101,13 @@ def load_script_target(workspace: Workspace) -> ScriptSpec:
     path = workspace.root / "deploy" / "script-target.yaml"
     text = read_text(path, "script target", "Write it: docs/k3s.md says what goes into it.")
     return contract.parse_script_target(text, workspace.shown(path))
+
+
+def load_throughput(workspace: Workspace, named: Path | None = None) -> ThroughputPolicy:
+    """deploy/throughput.yaml, or the file that is `named`. Raises ContractError or WorkspaceError."""
+    path = named or workspace.root / "deploy" / "throughput.yaml"
+    text = read_text(path, "throughput policy", "Write it: docs/throughput.md says what goes into it.")
+    return contract.parse_throughput(text, workspace.shown(path))
 
 
 def version_slugs(workspace: Workspace) -> list[str]:

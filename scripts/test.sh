@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
 # Sets everything up and runs the checks and tests. Arguments go to pytest: scripts/test.sh tests/stats -k holm
 #
+# Gates that need neither the sample service nor an engine, each alone: --capacity-contract (capacity profiles),
+# --policy-contract (throughput policy), --runbook-contract (the documents). Further arguments go to pytest.
+#
 # What the real parts need is installed through apt when this is root on a Debian-like machine; otherwise the tests of a
 # missing part skip with the reason. STAGING_REQUIRE_LAB=1 makes such a skip a failure.
 #
@@ -12,6 +15,24 @@ set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$ROOT/scripts/lib/setup.sh"
 
+# gate PYTEST-ARGUMENT...: one of the gates, in an environment without what only measurements need.
+gate() {
+  setup_python test,dev
+  exec "$VENV/bin/python" -m pytest "$@"
+}
+
+# contract_tests NAME: the files of a gate's tests; a gate without any is broken, and must not pass.
+contract_tests() {
+  find tests -name "test_$1_contract*.py" | sort | grep . || die "no tests/**/test_$1_contract*.py: this gate checks nothing"
+}
+
+cd "$ROOT"
+case "${1:-}" in
+  --capacity-contract) files=$(contract_tests capacity); shift; gate $files "$@" ;;
+  --policy-contract) files=$(contract_tests policy); shift; gate $files "$@" ;;
+  --runbook-contract) shift; gate --staging-contracts "$@" ;;
+esac
+
 need javac openjdk-17-jdk-headless || need javac default-jdk-headless || true
 need cc gcc libc6-dev || true
 need curl || true
@@ -21,7 +42,6 @@ need wrk || true
 need h2load nghttp2-client || true
 setup_python load,docker,test,dev
 
-cd "$ROOT"
 if [ $# -gt 0 ]; then exec "$VENV/bin/python" -m pytest "$@"; fi
 
 say "ruff"; "$VENV/bin/ruff" check .

@@ -14,11 +14,13 @@ from pytest_staging.contract.capacity import capacity_rules
 from pytest_staging.contract.inventory import inventory_rules
 from pytest_staging.contract.parsing import adapter, parse
 from pytest_staging.contract.rules import schema_version_rule
+from pytest_staging.contract.throughput import throughput_rules
 from pytest_staging.contract.version import service_rules, version_rules
 from pytest_staging.model.benchmark import Benchmark
 from pytest_staging.model.capacity import Capacity
 from pytest_staging.model.inventory import Inventory
 from pytest_staging.model.script import ScriptSpec
+from pytest_staging.model.throughput import ThroughputPolicy
 from pytest_staging.model.version import ServiceSpec, VersionMetadata
 
 REQUIRED_MODES = ("jvm", "native")
@@ -28,6 +30,7 @@ SCHEMAS: dict[str, type] = {
     "script-target": ScriptSpec,
     "service": ServiceSpec,
     "targets": Inventory,
+    "throughput": ThroughputPolicy,
     "version": VersionMetadata,
 }
 
@@ -62,6 +65,11 @@ def parse_script_target(text: str, source: str = "script-target.yaml") -> Script
 def parse_capacity(text: str, source: str = "capacity.yaml") -> Capacity:
     """Raises ContractError with every problem of the file; the compose files that it names are not looked at."""
     return parse(Capacity, "capacity", text, source, capacity_rules)
+
+
+def parse_throughput(text: str, source: str = "throughput.yaml") -> ThroughputPolicy:
+    """Raises ContractError with every problem of the file."""
+    return parse(ThroughputPolicy, "throughput", text, source, throughput_rules)
 
 
 def build_schema(name: str) -> dict[str, Any]:

@@ -146,6 +146,25 @@ class RemoteFailed(CellFailure):
     """A host answered, and what it was asked to do failed: no space, no permission, a program missing."""
 
 
+class ShellTextBroken(UsageProblem):
+    """A shell text makes no sense from this line on: a quote, a parenthesis, a here-document has no end."""
+
+    def __init__(self, reason: str, line: int) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.line = line
+
+
+class CommandRefused(UsageProblem):
+    """A program's parser does not take a command that a document shows; in the parser's own words."""
+
+
+class ParserLeft(StagingError):
+    """A program's parser would end the program with success, as for --help."""
+
+    exit_code = 0
+
+
 HOST_GONE = (HostUnreachable, ConnectionLost)
 """What says that a host, and not the version on it, is at fault: the cell may be tried on another one."""
 
@@ -184,3 +203,11 @@ class ComposeFailed(StagingError):
 
 class CapacityMismatch(UsageProblem):
     """A profile does not fit its compose files, so nothing was started."""
+
+
+class PolicyRefused(UsageProblem):
+    """The throughput policy does not allow that: an unknown preset, a TTL out of bounds."""
+
+
+class PolicyUnreachable(StagingError):
+    """No policy API answers, or it does not let this token in."""

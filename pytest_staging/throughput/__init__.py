@@ -1,0 +1,1 @@
+"""The throughput policy at work: a pure state machine, its state on disk, telemetry, the API and its clients."""

@@ -1,0 +1,73 @@
+"""The API on a socket, until a signal ends it. Needs uvicorn (`pip install 'pytest-staging[policy]'`)."""
+
+from __future__ import annotations
+
+import resource
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytest_staging.model.errors import UsageProblem
+from pytest_staging.throughput.access import Token
+from pytest_staging.throughput.door import Places, protocol_with
+from pytest_staging.throughput.gate import App, Gate
+
+BACKLOG = 256
+SHUTDOWN_S = 5
+KEEP_ALIVE_S = 10
+SPARE_FILES = 128
+
+
+@dataclass(frozen=True)
+class Tls:
+    """A certificate and its key."""
+
+    certificate: Path
+    key: Path
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens. Raises UsageProblem when it cannot."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except (OSError, OverflowError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise UsageProblem(f"cannot listen on {host} port {port}: {why}. Give another --host or --port.") from error
+
+
+def serve(app: App, listening: socket.socket, tokens: Sequence[Token], tls: Tls | None, places: Places) -> None:
+    """Returns after SIGTERM or SIGINT, when requests under way are answered. Raises UsageProblem for bad TLS files."""
+    import uvicorn
+
+    _make_room(places.most)
+    settings = uvicorn.Config(
+        Gate(app, tokens),
+        http=protocol_with(places),
+        lifespan="off",
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+        proxy_headers=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=SHUTDOWN_S,
+        h11_max_incomplete_event_size=16_384,
+        ssl_certfile=tls.certificate if tls else None,
+        ssl_keyfile=tls.key if tls else None,
+    )
+    try:
+        settings.load()
+    except OSError as error:  # ssl.SSLError is one
+        raise UsageProblem(f"--tls-cert and --tls-key cannot be used: {error.strerror or error}.") from error
+    uvicorn.Server(settings).run(sockets=[listening])
+
+
+def _make_room(connections: int) -> None:
+    """Connections are accepted before they can be refused, so more files may be open than there are places."""
+    needed = connections + BACKLOG + SPARE_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        most = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
