@@ -39,7 +39,7 @@ ALLOWED = {
 }
 PYTEST_ROOMS = {"plugin", "session", "hookspecs"}
 HEAVY = {"yaml", "paramiko", "tabulate", "pydantic", "rich", "httpx", "locust", "filelock", "prometheus_client"}
-HEAVY |= {"xdist", "docker"}
+HEAVY |= {"xdist", "docker", "jinja2", "altair", "vl_convert", "ruptures", "numpy"}
 
 # Exceptions that are no errors of the tree, each with its reason.
 ELSEWHERE = {
