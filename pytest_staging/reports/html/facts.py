@@ -1,4 +1,4 @@
-"""What the report says in words: the verdict, who was compared where, what failed, every input, and how to repeat it."""
+"""What the report says in words: the verdict, who was compared where, what failed, all inputs, how to repeat it."""
 
 from __future__ import annotations
 
@@ -92,7 +92,9 @@ def state_notes(record: CampaignRecord) -> list[str]:
     found = record.aggregate
     notes = [f"{note}." for note in found["notes"]]
     if found["stopped"]:
-        notes.append(f"Stopped by the rule after {found['runs']} of up to {found['runs_planned']} runs: {found['stopped']}.")
+        notes.append(
+            f"Stopped by the rule after {found['runs']} of up to {found['runs_planned']} runs: {found['stopped']}."
+        )
     without = found["cells_planned"] - found["cells_passed"]
     if without:
         notes.append(f"{without} of {found['cells_planned']} cells have no passed result; a promotion needs every one.")
@@ -111,7 +113,7 @@ def state_setting(record: CampaignRecord) -> list[tuple[str, str, str]]:
          f"in {' and '.join(one.platform_modes)}; functions {', '.join(one.functions)}"),
         ("Where", f"{one.target}: {where or 'no host yet'}", ", ".join(cpus)),
         ("Load", f"{one.load_tool['name']} {one.load_tool['version']}",
-         f"{load.users} users, {rate}, {load.duration_s:g} s a cell"),
+         f"{load.users} user{'s' if load.users > 1 else ''}, {rate}, {load.duration_s:g} s a cell"),
         ("Measured", f"{found['cells_passed']} of {found['cells_planned']} cells",
          f"{found['runs']} runs, {_span(record.summaries)}"),
     ]  # fmt: skip
@@ -249,11 +251,16 @@ def list_commands(record: CampaignRecord) -> list[tuple[str, str]]:
     words += ["--staging-smoke"] if one.smoke else []
     identity = shlex.quote(one.campaign_id)
     checks = [f"{one.benchmark_sha256}  campaigns/{one.campaign_id}/benchmark/benchmark.yaml"]
-    checks += [f"{digest}  campaigns/{one.campaign_id}/benchmark/{name}" for name, digest in one.benchmark_files.items()]
+    checks += [
+        f"{digest}  campaigns/{one.campaign_id}/benchmark/{name}" for name, digest in one.benchmark_files.items()
+    ]
     listed = " ".join(shlex.quote(line) for line in checks)
     return [
         ("Measure the same again, in the same order, from the workspace's folder", shlex.join(words)),
-        ("Check that the campaign's copy of the benchmark is what it pinned", f"printf '%s\\n' {listed} | sha256sum --check"),
+        (
+            "Check that the campaign's copy of the benchmark is what it pinned",
+            f"printf '%s\\n' {listed} | sha256sum --check",
+        ),
         ("Make this report again from the campaign's folder", f"staging-manager report {identity} --format html"),
         ("Put another campaign beside this one", f"staging-manager compare {identity} OTHER"),
     ]

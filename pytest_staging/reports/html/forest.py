@@ -116,7 +116,7 @@ def _mark(number: int, row: Mapping[str, Any], scale: _Scale) -> dict[str, Any]:
         "limit": scale.clamp(worse),
         "one": scale.middle,
         "end": scale.low if worse < scale.middle else scale.high,
-        "word": f"{ICONS.get(row['verdict'], '–')} {show_verdict(row)}",
+        "word": f"{ICONS[row['verdict']]} {show_verdict(row)}" if row["applicable"] else "n/a",
         "numbers": show_estimate(row),
         "interval": show_interval(row),
         "colour": COLOURS.get(row["verdict"], MUTED),
@@ -128,8 +128,7 @@ def _mark(number: int, row: Mapping[str, Any], scale: _Scale) -> dict[str, Any]:
         "off": 0,
     }
     if not shown["drawn"]:
-        shown["numbers"] = shown["numbers"] if row["applicable"] else "n/a"
-        return shown
+        return shown if row["applicable"] else shown | {"numbers": "", "interval": ""}
     estimate = row["difference"] if row["absolute"] else row["ratio"]
     low, high = row["ci_low"], row["ci_high"]
     unbounded = low is None or high is None
@@ -207,8 +206,16 @@ def _draw_wide(marks: list[dict[str, Any]], scale: _Scale) -> str:
         alt.Chart(data).mark_text(align="left", fontSize=13, fontWeight=600).encode(
             x=alt.value(width + 206), y=_row(), text="word:N", color=alt.Color("colour:N", scale=None)),
     ]  # fmt: skip
+    kind = "ratio" if scale.log else "difference"
+    heads = (("metric", -192, "left"), ("mode", -82, "left"), (kind, width + 62, "right"),
+             ("95 % interval", width + 72, "left"), ("verdict", width + 206, "left"))  # fmt: skip
+    words += [
+        alt.Chart(rows_of([{"head": head}])).mark_text(align=align, color=MUTED, fontSize=11, aria=False).encode(
+            x=alt.value(x), y=alt.value(-10), text="head:N")
+        for head, x, align in heads
+    ]  # fmt: skip
     chart = alt.layer(*_body(marks, scale, 0), *words)
-    return draw(chart, width, step * len(marks), (192, 6, 318, 26))
+    return draw(chart, width, step * len(marks), (192, 22, 318, 26))
 
 
 def _draw_narrow(marks: list[dict[str, Any]], scale: _Scale) -> str:
@@ -233,15 +240,15 @@ def _row(offset: int = 0) -> altair.Y:
 
 
 def _body(marks: list[dict[str, Any]], scale: _Scale, down: int) -> list[altair.Chart]:
-    """Tolerance, what lies beyond it, the line of no change, intervals and estimates; `down` px below a row's middle."""
+    """Tolerance, what lies beyond it, the line of no change, intervals, estimates; `down` px below a row's middle."""
     import altair as alt
 
     drawn = [mark for mark in marks if mark["drawn"]]
-    applicable = [mark for mark in marks if mark["numbers"] != "n/a"]
+    applicable = [mark for mark in marks if mark["numbers"]]
     kind = "log" if scale.log else "linear"
     domain = alt.Scale(type=kind, domain=[scale.low, scale.high], nice=False)
-    labels = ".2~f" if scale.log else "+.2~g"
-    ruler = axis(values=list(scale.ticks), format=labels, grid=False)
+    words = "format(datum.value, '.2~f')" if scale.log else "datum.value ? format(datum.value, '+.2~g') : '0'"
+    ruler = axis(values=list(scale.ticks), labelExpr=words, grid=False)
     bands, lines = rows_of(applicable), rows_of(drawn)
     colour = alt.Color("colour:N", scale=None)
     fade = alt.Opacity("fade:Q", scale=None)
@@ -258,7 +265,13 @@ def _body(marks: list[dict[str, Any]], scale: _Scale, down: int) -> list[altair.
             x=alt.X("low:Q", scale=domain), x2="high:Q", y=_row(), color=colour, opacity=fade),
     ]  # fmt: skip
     for side, shape in (("left", "triangle-left"), ("right", "triangle-right")):
-        ends = rows_of([{**mark, "at": scale.low if side == "left" else scale.high} for mark in drawn if mark[side] and mark["shape"] != shape])
+        ends = rows_of(
+            [
+                {**mark, "at": scale.low if side == "left" else scale.high}
+                for mark in drawn
+                if mark[side] and mark["shape"] != shape
+            ]
+        )
         layers.append(
             alt.Chart(ends).mark_point(shape=shape, filled=True, size=46, yOffset=down, aria=False).encode(
                 x=alt.X("at:Q", scale=domain), y=_row(), color=colour, opacity=fade)

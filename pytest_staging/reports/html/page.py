@@ -15,7 +15,7 @@ from pytest_staging.reports import markdown
 from pytest_staging.reports.html import facts
 from pytest_staging.reports.html.forest import ICONS, build_panels
 from pytest_staging.reports.html.phases import build_phases
-from pytest_staging.reports.html.points import build_run_plots, series_of
+from pytest_staging.reports.html.points import build_run_plots, group_size, series_of
 
 if TYPE_CHECKING:
     import jinja2
@@ -39,6 +39,7 @@ def render_page(record: CampaignRecord) -> str:
             "setting": facts.state_setting(record),
             "series": series_of(record),
             "metrics": [(metric, plots) for metric, plots in build_run_plots(record)],
+            "group": group_size(record.campaign.runs),
             "phases": build_phases(record),
             "failures": facts.gather_failures(record),
             "inputs": facts.list_inputs(record),
@@ -49,7 +50,7 @@ def render_page(record: CampaignRecord) -> str:
 
 
 def fill(template: str, values: Mapping[str, Any]) -> str:
-    """A template of this package as a whole page, with the style and script that it needs and a policy that forbids more."""
+    """A template of this package as a whole page, with its style and script and a policy that forbids anything else."""
     script = read_part("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     text = environment().get_template(template).render(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pytest_staging.model.record import CampaignRecord
 from pytest_staging.reports.html.drawing import INK, MUTED, PAPER, TIP, axis, draw, rows_of
@@ -58,7 +59,8 @@ def _draw(
     """Stacked bars; `left` px for the names, which stand above the bars when there is no room."""
     import altair as alt
 
-    parts, labels = [], []
+    parts: list[dict[str, Any]] = []
+    labels: list[dict[str, Any]] = []
     for number, (slug, mode, of) in enumerate(rows):
         start = 0.0
         labels.append({"row": number, "name": f"{slug} · {mode}", "total": sum(one[0] for one in of if one)})

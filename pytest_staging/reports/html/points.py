@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_staging.model.campaign import CellSummary
 from pytest_staging.model.record import CampaignRecord
-from pytest_staging.reports.html.drawing import LINE, PAPER, TIP, axis, draw, rows_of
+from pytest_staging.reports.html.drawing import PAPER, TIP, axis, draw, rows_of
+from pytest_staging.reports.html.scales import value_axis
 from pytest_staging.reports.markdown import NOTHING, show_value
 
 if TYPE_CHECKING:
@@ -70,6 +71,11 @@ def build_run_plots(record: CampaignRecord) -> Iterator[tuple[str, list[RunPlot]
         yield metric, plots
 
 
+def group_size(runs: int) -> int:
+    """How many runs are drawn as one: 1 while there is room for each."""
+    return 1 if runs <= MOST_RUNS else -(-runs // (MOST_RUNS // 2))
+
+
 def _plot(
     record: CampaignRecord,
     metric: str,
@@ -82,16 +88,14 @@ def _plot(
     unit, runs = rows[0]["unit"], max((key[0] for key in cells), default=record.campaign.runs)
     values = {one.slug: [_value(cells, run, mode, one.slug, metric) for run in range(1, runs + 1)] for one in series}
     drawn: list[dict[str, Any]] = []
-    grouped = runs > MOST_RUNS
-    if grouped:
-        size = -(-runs // (MOST_RUNS // 2))
-        drawing = _draw_groups(values, series, runs, size, unit)
-        note = f"{runs} runs, drawn in groups of {size}: a line for each group's median, a band from its least to its "
-        note += "greatest value. The table has every run."
+    if group_size(runs) > 1:
+        drawing = _draw_groups(values, series, runs, group_size(runs), unit)
+        gone = _gone(cells, series, mode, runs)
+        note = f"{len(gone)} cells without a result are not drawn." if gone else ""
     else:
         drawn = _points(cells, places, values, series, mode, unit, len(series))
         gone = _gone(cells, series, mode, runs)
-        drawing = _draw_points(drawn, gone, values, series, runs)
+        drawing = _draw_points(drawn, gone, values, series, runs, unit)
         note = f"{len(gone)} cells without a result are crossed at the foot." if gone else ""
     if _log(values):
         note = f"{note} Log axis.".strip()
@@ -168,30 +172,26 @@ def _log(values: Mapping[str, Sequence[float | None]]) -> bool:
     return bool(known) and min(known) > 0 and max(known) / min(known) > LOG_FROM
 
 
-def _scales(values: Mapping[str, Sequence[float | None]], runs: int) -> tuple[altair.Scale, altair.Scale]:
+def _axes(values: Mapping[str, Sequence[float | None]], runs: int, unit: str) -> tuple[altair.X, altair.Y]:
     """The run axis, and a value axis with some air around all values."""
     import altair as alt
 
-    known = [value for one in values.values() for value in one if value is not None] or [0.0]
-    low, high = min(known), max(known)
-    if _log(values):
-        low, high = low / 1.25, high * 1.25
-    else:
-        air = (high - low) * 0.08 or abs(high) * 0.1 or 1.0
-        low, high = (max(low - air, 0.0) if low >= 0 else low - air), high + air
-    kind = "log" if _log(values) else "linear"
-    across = alt.Scale(domain=[0.4, runs + 0.6], nice=False, zero=False)
-    return across, alt.Scale(type=kind, domain=[low, high], nice=False, zero=False)
-
-
-def _axes(values: Mapping[str, Sequence[float | None]], runs: int) -> tuple[altair.X, altair.Y]:
-    import altair as alt
-
-    across, up = _scales(values, runs)
+    log = _log(values)
+    low, high, ticks = value_axis([value for one in values.values() for value in one if value is not None], log, unit)
     step = next(step for step in (1, 2, 5, 10, 20, 50, 100, 200, 500, 10**9) if runs / step <= 10)
-    ticks = sorted({1, *range(step, runs + 1, step)}) if step > 1 else list(range(1, runs + 1))
-    x = alt.X("x:Q", scale=across, axis=axis(values=ticks, grid=False, format="d"))
-    return x, alt.Y("y:Q", scale=up, axis=axis(tickCount=4, format="~s", labelPadding=4))
+    marked = sorted({1, *range(step, runs + 1, step)})
+    x = alt.X(
+        "x:Q",
+        scale=alt.Scale(domain=[0.4, runs + 0.6], nice=False, zero=False),
+        axis=axis(values=marked, grid=False, format="d"),
+    )
+    up = alt.Scale(type="log" if log else "linear", domain=[low, high], nice=False, zero=False)
+    words = (
+        "format(datum.value / 1048576, '~g') + ' MiB'"
+        if unit == "bytes"
+        else "format(datum.value, abs(datum.value) < 1 ? '~g' : '~s')"
+    )
+    return x, alt.Y("y:Q", scale=up, axis=axis(values=ticks, labelExpr=words, labelPadding=4))
 
 
 def _draw_points(
@@ -200,10 +200,11 @@ def _draw_points(
     values: Mapping[str, Sequence[float | None]],
     series: Sequence[Series],
     runs: int,
+    unit: str,
 ) -> str:
     import altair as alt
 
-    x, y = _axes(values, runs)
+    x, y = _axes(values, runs, unit)
     layers: list[Any] = []
     for one in series:
         known = [value for value in values[one.slug] if value is not None]
@@ -212,8 +213,10 @@ def _draw_points(
             layers.append(alt.Chart(median).mark_rule(color=one.colour, strokeWidth=1, strokeDash=[4, 3],
                                                       opacity=0.7, aria=False).encode(y=y))  # fmt: skip
     layers.append(
-        alt.Chart(rows_of(_pairs(points, series[0].slug))).mark_rule(color=LINE, strokeWidth=1.5, aria=False).encode(
-            x=x, y=y, x2="x2:Q", y2="y2:Q"))  # fmt: skip
+        alt.Chart(rows_of(_pairs(points, series[0].slug)))
+        .mark_rule(color="var(--join)", strokeWidth=1.25, aria=False)
+        .encode(x=x, y=y, x2="x2:Q", y2="y2:Q")
+    )
     size = 42 if runs <= 40 else 22
     layers.append(
         alt.Chart(rows_of(points)).mark_point(filled=True, size=size, strokeWidth=1.5, opacity=1).encode(
@@ -243,14 +246,14 @@ def _draw_groups(
 ) -> str:
     import altair as alt
 
-    x, y = _axes(values, runs)
+    x, y = _axes(values, runs, unit)
     layers: list[Any] = []
     for one in series:
         groups = rows_of(_groups(one.slug, values[one.slug], size, unit))
         base = alt.Chart(groups)
-        layers.append(base.mark_area(color=one.colour, opacity=0.18, aria=False).encode(
-            x=x, y=alt.Y("low:Q", scale=_scales(values, runs)[1]), y2="high:Q"))  # fmt: skip
         layers.append(base.mark_line(color=one.colour, strokeWidth=1.5, aria=False).encode(x=x, y=y))
+        layers.append(base.mark_rule(color=one.colour, opacity=0.3, strokeWidth=2, aria=False).encode(
+            x=x, y=alt.Y("low:Q"), y2="high:Q"))  # fmt: skip
         layers.append(base.mark_point(filled=True, size=9, color=one.colour, opacity=1).encode(
             x=x, y=y, description="tip:N"))  # fmt: skip
     return draw(alt.layer(*layers), WIDTH, HEIGHT, (44, 8, 10, 22))
