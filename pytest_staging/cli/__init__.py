@@ -11,7 +11,9 @@ from pathlib import Path
 from pytest_staging import __version__
 from pytest_staging.model.errors import StagingError
 
-GROUPS = ("versions", "images", "hosts", "campaign", "promotion", "history", "compare", "catalog", "calibrate", "schema")
+GROUPS = (
+    "versions", "images", "hosts", "campaign", "promotion", "history", "compare", "catalog", "calibrate", "schema",
+)  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -87,7 +87,7 @@ class NotComparable(StagingError):
     def __init__(self, first: str, second: str, reasons: Sequence[str]) -> None:
         self.reasons = tuple(reasons)
         lines = "\n".join(f"  - {reason}" for reason in self.reasons)
-        super().__init__(f"{first} and {second} cannot be compared:\n{lines}\nRun both by the same benchmark and setup.")
+        super().__init__(f"{first} and {second} cannot be compared:\n{lines}\nRun both by one benchmark and setup.")
 
 
 class CellFailure(StagingError):

@@ -15,7 +15,8 @@ def render_beside(data: Mapping[str, Any]) -> Iterator[str]:
     first, second = data["campaigns"]
     for name, one in (("A", first), ("B", second)):
         against = f"{', '.join(one['candidate_slugs'])} against {one['baseline_slug']}"
-        yield f"{name} {one['campaign_id']}: {one['verdict'].upper()}, {against}, {one['runs']} runs, {one['created_at']}"
+        verdict, runs = one["verdict"].upper(), f"{one['runs']} runs, {one['created_at']}"
+        yield f"{name} {one['campaign_id']}: {verdict}, {against}, {runs}"
     yield from (f"Note: {note}." for note in data["notes"])
     yield ""
     yield _table(
