@@ -10,7 +10,7 @@
 # Packages: openjdk-17-jdk-headless, gcc and libc6-dev (the sample service), python3-venv where it is missing; wrk and
 # nghttp2-client (load tools); the tests of the lab also use docker.io and iptables, which
 # scripts/lab/start-engine.sh installs by the same rule; those of queues use rabbitmq-server and curl, and
-# scripts/lab/rabbitmq.sh starts a broker on ports of its own.
+# scripts/lab/rabbitmq.sh starts a broker on ports of its own; those of HTML pages use chromium and fonts-dejavu-core.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$ROOT/scripts/lib/setup.sh"
@@ -40,7 +40,8 @@ need curl || true
 RUNLEVEL=1 need /usr/lib/rabbitmq/bin/rabbitmq-server rabbitmq-server || true
 need wrk || true
 need h2load nghttp2-client || true
-setup_python load,docker,test,dev
+need chromium chromium fonts-dejavu-core || true
+setup_python load,docker,report,test,dev
 
 if [ $# -gt 0 ]; then exec "$VENV/bin/python" -m pytest "$@"; fi
 

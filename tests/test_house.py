@@ -40,6 +40,7 @@ ALLOWED = {
 PYTEST_ROOMS = {"plugin", "session", "hookspecs"}
 HEAVY = {"yaml", "paramiko", "tabulate", "pydantic", "rich", "httpx", "locust", "filelock", "prometheus_client"}
 HEAVY |= {"xdist", "docker", "markdown_it", "fastapi", "starlette", "uvicorn"}
+HEAVY |= {"jinja2", "altair", "vl_convert", "ruptures", "numpy"}
 
 # Exceptions that are no errors of the tree, each with its reason.
 ELSEWHERE = {

@@ -17,6 +17,8 @@ GROUPS = (
     "hosts",
     "campaign",
     "promotion",
+    "history",
+    "compare",
     "catalog",
     "calibrate",
     "capacity",

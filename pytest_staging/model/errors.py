@@ -81,6 +81,15 @@ class PromotionRefused(StagingError):
     """A transition that the rules or the evidence do not allow."""
 
 
+class NotComparable(StagingError):
+    """Two campaigns did not measure by the same measure. Holds every reason."""
+
+    def __init__(self, first: str, second: str, reasons: Sequence[str]) -> None:
+        self.reasons = tuple(reasons)
+        lines = "\n".join(f"  - {reason}" for reason in self.reasons)
+        super().__init__(f"{first} and {second} cannot be compared:\n{lines}\nRun both by one benchmark and setup.")
+
+
 class CellFailure(StagingError):
     """A cell could not be measured. `log_tail` holds the last lines of the log that explains it."""
 

@@ -18,12 +18,14 @@ from pytest_staging.campaign.records import Journal, count_attempts, exclusive, 
 from pytest_staging.model.benchmark import Benchmark
 from pytest_staging.model.campaign import Campaign, Cell, CellSummary
 from pytest_staging.model.errors import StorageError, WorkspaceError
+from pytest_staging.model.record import CampaignRecord
 from pytest_staging.reports.markdown import render_report
 from pytest_staging.session import junit
 from pytest_staging.session.exits import exiting
 from pytest_staging.session.hosts import Hosts
 from pytest_staging.session.images import check_forced, rebuild_forced
 from pytest_staging.session.items import in_order
+from pytest_staging.session.pages import write_page
 from pytest_staging.session.progress import PHASE_FILE, Estimate, LiveLine, render_cell
 from pytest_staging.session.scheduling import BlockScheduling, cell_id_of
 from pytest_staging.session.summary import render_generator, render_header, render_summary
@@ -78,6 +80,7 @@ class Controller:
         self._live: LiveLine | None = None
         self._reporting = False
         self._stored = True
+        self._page = ""
 
     def shipment(self) -> dict[str, Any]:
         """What every process that runs cells must know: the campaign, and the cells that are finished."""
@@ -164,6 +167,7 @@ class Controller:
             self._aggregate = build_aggregate(self.campaign, benchmark, self._journal.finished())
             store.write_json(self.folder / "aggregate-comparison.json", self._aggregate)
             durable.write_text(self.folder / "aggregate-comparison.md", render_report(self._aggregate))
+            self._page = self._write_page(benchmark)
         if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) and not self.campaign.smoke:
             self._report_verdicts(session)
         junit.add_campaign_properties(self.config, self.campaign, self._aggregate)
@@ -177,8 +181,19 @@ class Controller:
             return
         terminalreporter.section(f"staging campaign {self.campaign.campaign_id}")
         width = terminalreporter._tw.fullwidth if terminalreporter.isatty else None
-        for line in render_summary(self.campaign, self._aggregate, self.folder, width):
+        for line in render_summary(self.campaign, self._aggregate, self.folder, width, self._page):
             terminalreporter.write_line(line)
+
+    def _write_page(self, benchmark: Benchmark) -> str:
+        assert self._journal is not None
+        record = CampaignRecord(
+            folder=self.folder,
+            campaign=self.campaign,
+            benchmark=benchmark,
+            summaries=self._journal.finished(),
+            aggregate=self._aggregate or {},
+        )
+        return write_page(record, str(self.config.getini("staging_html_report")))
 
     def _open(self) -> None:
         """Makes the campaign's folder, or takes it over; nobody else writes into it from here on."""

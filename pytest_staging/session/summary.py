@@ -62,7 +62,7 @@ def render_power(campaign: Campaign, benchmark: Benchmark) -> str:
 
 
 def render_summary(
-    campaign: Campaign, aggregate: Mapping[str, Any], folder: Path, width: int | None = None
+    campaign: Campaign, aggregate: Mapping[str, Any], folder: Path, width: int | None = None, page: str = ""
 ) -> Iterator[str]:
     """The summary section's lines, without colour; `width` is the terminal's, None for a pipe or a file."""
     yield from render_headline(aggregate)
@@ -74,6 +74,7 @@ def render_summary(
             yield f"  and {len(missing) - MISSING_SHOWN} more, all in aggregate-comparison.md"
     yield ""
     yield from (f"wrote {shown(folder / name)}" for name in FILES)
+    yield from [page] if page else []
     yield f"next: {next_step(campaign, aggregate, folder)}"
 
 

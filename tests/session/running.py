@@ -20,7 +20,7 @@ T = TypeVar("T")
 DEADLINE_S = 150.0
 # Plugins that this suite needs and a campaign does not: they only cost start-up time here.
 QUIET = ("-p", "no:locust", "-p", "no:hypothesispytest", "-p", "no:anyio")
-ONE_MODE = "[pytest]\nstaging_required_modes = native\n"
+ONE_MODE = "[pytest]\nstaging_required_modes = native\nstaging_html_report = never\n"
 
 
 def make_small(root: Path, *, candidates: tuple[str, ...] = ("faster",), duration_s: float = 0.3,
