@@ -200,7 +200,7 @@ class Controller:
         """As reports of the controller: they reach JUnit, the counts and the exit status like any test's."""
         for report in build_reports(self._aggregate or {}, self.campaign.benchmark_path, self._orders.fail_on):
             self.config.hook.pytest_runtest_logreport(report=report)
-            session.testscollected += 1
+            session.testscollected += report.when == "call"
             if report.failed:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

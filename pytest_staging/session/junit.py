@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pytest_staging.model.campaign import Campaign
+from pytest_staging.reports.cases import campaign_facts
 
 
 def add_campaign_properties(config: pytest.Config, campaign: Campaign, aggregate: Mapping[str, Any]) -> None:
@@ -21,18 +22,5 @@ def add_campaign_properties(config: pytest.Config, campaign: Campaign, aggregate
         return
     if xml is None:
         return
-    properties = {
-        "staging.campaign_id": campaign.campaign_id,
-        "staging.benchmark_sha256": campaign.benchmark_sha256,
-        "staging.seed": str(campaign.seed),
-        "staging.smoke": str(campaign.smoke).lower(),
-        "staging.baseline": campaign.baseline_slug,
-        "staging.candidates": " ".join(campaign.candidate_slugs),
-        "staging.verdict": "none (smoke)" if campaign.smoke else aggregate["verdict"],
-        "staging.complete": str(aggregate["complete"]).lower(),
-        "staging.load_tool": f"{campaign.load_tool['name']} {campaign.load_tool['version']}",
-    }
-    for slug, fingerprint in campaign.versions.items():
-        properties[f"staging.version.{slug}"] = fingerprint
-    for name, value in properties.items():
+    for name, value in campaign_facts(campaign, aggregate).items():
         xml.add_global_property(name, value)
