@@ -16,6 +16,7 @@ INI = (
     ("staging_order", "order of the versions within a block: balanced (default) or fixed"),
     ("staging_baseline", "slug of the baseline (default: the version with status baseline)"),
     ("staging_fail_on", "verdict that fails its test case: regression (default), inconclusive or never"),
+    ("staging_github", "step summary and annotations in jobs of GitHub Actions: auto (default) or never"),
     ("staging_lease_timeout_s", "how long a block waits for its host, in seconds (default: 3600)"),
 )
 INI_LISTS = (

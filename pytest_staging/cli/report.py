@@ -48,7 +48,7 @@ def add_commands(commands: Any) -> None:
         "--output",
         type=Path,
         metavar="FILE",
-        help="where to write (default: the campaign's folder for html, else here)",
+        help="where to write (default: the campaign's folder for html, or here)",
     )
     parser.add_argument("--open", action="store_true", help="show the HTML report in a browser")
 

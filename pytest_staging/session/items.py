@@ -51,6 +51,8 @@ class CellItem(pytest.Item):
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         if isinstance(excinfo.value, (CellFailed, StagingError)):
             return str(excinfo.value)
+        if isinstance(excinfo.value, pytest.fail.Exception):  # from outside: pytest-timeout
+            return f"{self.cell.cell_id}: {excinfo.value.msg}"
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
@@ -64,14 +66,16 @@ class StagingCell:
         self._run = run
         self._item = item
         self._cell = cell
+        self._asked = False
         self.version_slug = cell.version_slug
         self.platform_mode = cell.platform_mode
         self.run_index = cell.run_index
 
     def run(self) -> CellSummary:
         """Deploys, loads and measures the cell. Fails the test when that does not work. Once per test."""
-        if self._item.stash.get(SUMMARIES, None) is not None:
+        if self._asked:
             raise pytest.UsageError("staging_cell.run() is called twice in one test")
+        self._asked = True
         summary = self._run(self._item, self._cell)
         require_passed(summary)
         return summary

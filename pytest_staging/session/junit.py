@@ -1,4 +1,7 @@
-"""Campaign facts as suite properties of JUnit XML. Test cases carry none: the strict Jenkins schema refuses them."""
+"""JUnit XML of a run: campaign facts as properties of the suite, and texts that a pipeline can take.
+
+Test cases carry no properties: the strict Jenkins schema refuses them.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import Any
 import pytest
 
 from pytest_staging.model.campaign import Campaign
-from pytest_staging.reports.cases import campaign_facts
+from pytest_staging.reports.cases import campaign_facts, shorten
 
 
 def add_campaign_properties(config: pytest.Config, campaign: Campaign, aggregate: Mapping[str, Any]) -> None:
@@ -24,3 +27,10 @@ def add_campaign_properties(config: pytest.Config, campaign: Campaign, aggregate
         return
     for name, value in campaign_facts(campaign, aggregate).items():
         xml.add_global_property(name, value)
+
+
+def shorten_report(report: pytest.TestReport, limit: int) -> None:
+    """Cuts what a cell's test says to `limit` characters each, so that the file of many cells stays below 30 MB."""
+    if isinstance(report.longrepr, str):
+        report.longrepr = shorten(report.longrepr, limit)
+    report.sections = [(title, shorten(text, limit)) for title, text in report.sections]
