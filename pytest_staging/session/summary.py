@@ -121,7 +121,7 @@ def follow_up(campaign: Campaign, aggregate: Mapping[str, Any]) -> tuple[str, st
             return words, f"{manager} reject {shlex.quote(slug)} {about}"
     slugs = [f"--baseline {shlex.quote(campaign.baseline_slug)}"]
     slugs += [f"--candidate {shlex.quote(slug)}" for slug in campaign.candidate_slugs]
-    words = f"{aggregate['runs']} runs do not tell; a new campaign with more of them may."
+    words = "This number of runs does not tell; a new campaign with more of them may."
     return words, f"{program('pytest')} {CAMPAIGN} {' '.join(slugs)} --runs {_more_runs(aggregate)}"
 
 
