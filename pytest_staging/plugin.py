@@ -17,6 +17,7 @@ INI = (
     ("staging_baseline", "slug of the baseline (default: the version with status baseline)"),
     ("staging_fail_on", "verdict that fails its test case: regression (default), inconclusive or never"),
     ("staging_html_report", "report.html at the end: auto (default, when the extra report is installed) or never"),
+    ("staging_github", "step summary and annotations in jobs of GitHub Actions: auto (default) or never"),
     ("staging_lease_timeout_s", "how long a block waits for its host, in seconds (default: 3600)"),
 )
 INI_LISTS = (

@@ -16,6 +16,7 @@ GROUPS = (
     "images",
     "hosts",
     "campaign",
+    "report",
     "promotion",
     "history",
     "compare",

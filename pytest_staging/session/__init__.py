@@ -23,6 +23,7 @@ from pytest_staging.session.asking import (
 from pytest_staging.session.cells import SESSION_PLUGIN, CellSession, find_session
 from pytest_staging.session.controller import Controller
 from pytest_staging.session.exits import exiting
+from pytest_staging.session.github import make_github_report
 from pytest_staging.session.hosts import count_slots, hosts_of, obtain_hosts, read_target
 from pytest_staging.store import Workspace
 
@@ -39,6 +40,7 @@ def begin(config: pytest.Config) -> None:
                 controller = _make_controller(config, workspace)
             _trim_workers(config, controller.slots)
             config.pluginmanager.register(controller, "staging-controller")
+            _report_to_github(config, workspace.root / controller.campaign.benchmark_path)
             shipped = json.dumps(controller.shipment())
         data = json.loads(shipped)
         campaign = store.parse_campaign(data["campaign"], "the controller's campaign")
@@ -71,6 +73,12 @@ def _make_controller(config: pytest.Config, workspace: Workspace) -> Controller:
 def _load_current(path: Path, smoke: bool) -> Benchmark:
     benchmark = store.load_benchmark(path, str(path), required_modes=())
     return smoke_benchmark(benchmark) if smoke else benchmark
+
+
+def _report_to_github(config: pytest.Config, benchmark: Path) -> None:
+    report = make_github_report(config, benchmark, read_orders(config).fail_on)
+    if report:
+        config.pluginmanager.register(report, "staging-github")
 
 
 def _trim_workers(config: pytest.Config, slots: int) -> None:

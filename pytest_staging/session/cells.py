@@ -16,14 +16,31 @@ from typing import Any
 import pytest
 
 from pytest_staging import wiring
+from pytest_staging.campaign.planning import load_pinned_benchmark
 from pytest_staging.campaign.pool import HostPool
-from pytest_staging.campaign.records import keep_lost_attempt, prepare_attempt, read_host, read_look
+from pytest_staging.campaign.records import (
+    count_attempts,
+    keep_lost_attempt,
+    prepare_attempt,
+    read_host,
+    read_look,
+    unmeasured,
+)
 from pytest_staging.campaign.runner import CellRunner
 from pytest_staging.model.campaign import Campaign, Cell, CellSummary
 from pytest_staging.model.errors import StagingError, UsageProblem
 from pytest_staging.session.hosts import Hosts
-from pytest_staging.session.items import FIXTURE, SUMMARIES, CampaignFile, CellFailed, CellItem, StagingCell, cell_of
-from pytest_staging.session.progress import PHASE_FILE, write_phase
+from pytest_staging.session.items import (
+    FIXTURE,
+    SUMMARIES,
+    CampaignFile,
+    CellFailed,
+    CellItem,
+    StagingCell,
+    cell_of,
+    in_order,
+)
+from pytest_staging.session.progress import remove_phases, worker_number, write_phase
 from pytest_staging.store import Workspace
 
 SESSION_PLUGIN = "staging-session"
@@ -54,10 +71,12 @@ class CellSession:
         self._workspace = workspace
         self._benchmark_path = workspace.root / campaign.benchmark_path
         self._hosts = hosts
-        self._pool = self._make_pool(read_worker_number(config))
+        self._worker = worker_number(str(getattr(config, "workerinput", {}).get("workerid", "")))
+        self._pool = self._make_pool()
         self._runner: CellRunner | None = None
         self._leased_block: str | None = None
         self._measured_on: dict[str, str] = {}
+        self._results: dict[str, CellSummary] = {}
         self._has_workers = False
         self._lease_timeout_s = _read_lease_timeout(config)
 
@@ -76,9 +95,12 @@ class CellSession:
             cells = self.campaign.cells
             metafunc.parametrize(FIXTURE, cells, ids=[cell.cell_id for cell in cells], indirect=True)
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_collection_modifyitems(self, session: pytest.Session, items: list[pytest.Item]) -> None:
-        """The user's own cell tests take the place of the built-in items; without any, those are added."""
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection_modifyitems(self, session: pytest.Session, items: list[pytest.Item]) -> Generator[None]:
+        """The user's own cell tests take the place of the built-in items; without any, those are added.
+
+        In workers too, since xdist hands out what they collected: no plugin that shuffles tests changes the order.
+        """
         own = [item for item in items if isinstance(item, pytest.Function) and cell_of(item)]
         if len({cell_of(item) for item in own}) < len(own):
             names = sorted({item.nodeid.partition("[")[0] for item in own})
@@ -88,6 +110,8 @@ class CellSession:
             items[:] = [item for item in items if not isinstance(item, CellItem)]
         elif not any(isinstance(item, CellItem) for item in items):
             items += self._collector(session).collect()
+        yield
+        items[:] = in_order(items, self.campaign)
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """A selection (-k, a node id) can never complete a look, so nobody waits for one."""
@@ -116,8 +140,7 @@ class CellSession:
 
     def pytest_sessionfinish(self) -> None:
         self._release()
-        with suppress(OSError):
-            (self.folder / PHASE_FILE).unlink(missing_ok=True)
+        remove_phases(self.folder, [self._worker])
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self) -> None:
@@ -142,11 +165,17 @@ class CellSession:
         return StagingCell(self.run_cell, request.node, request.param)
 
     def run_cell(self, item: pytest.Item, cell: Cell) -> CellSummary:
-        """Measures `cell` on the leased host. The summary travels in the item's report. Skips what need not run."""
-        self._skip_finished(cell)
-        self._skip_concluded(cell)
+        """Measures `cell` on the leased host. The summary travels in the item's report. Skips what need not run.
+
+        Once in a session: a plugin that runs failed tests again gets the same result, or a version that crashes now
+        and then would pass.
+        """
         summaries: list[CellSummary] = []
         item.stash[SUMMARIES] = summaries
+        if known := self._results.get(cell.cell_id):
+            return known
+        self._skip_finished(cell)
+        self._skip_concluded(cell)
         while (summary := self._measure_block_to(cell, summaries)).host_lost:
             keep_lost_attempt(self.folder, summary)
             self._leased_block = None
@@ -160,17 +189,32 @@ class CellSession:
         """Measures `cell`; before it those cells of its block again that another host measured."""
         summary = None
         for one in (*self._measured_elsewhere(cell), cell):
-            started = time.monotonic()
-            runner = self._hold(one)
-            waited_s = time.monotonic() - started
-            # Only under the lease: a worker of a killed session may still be writing there.
-            summary = runner.run(one, prepare_attempt(self.folder, one), waited_s)
+            try:
+                summary = self._measure(one)
+            except pytest.fail.Exception as cut_off:  # pytest-timeout's, for one
+                self._keep(self._cut_off(one, str(cut_off.msg)), summaries)
+                raise
             if summary.host_lost:
                 return summary
-            summaries.append(summary)
+            self._keep(summary, summaries)
             self._measured_on[one.cell_id] = self._pool.held or HERE
         assert summary is not None
         return summary
+
+    def _measure(self, cell: Cell) -> CellSummary:
+        started = time.monotonic()
+        runner = self._hold(cell)
+        waited_s = time.monotonic() - started
+        # Only under the lease: a worker of a killed session may still be writing there.
+        return runner.run(cell, prepare_attempt(self.folder, cell), waited_s)
+
+    def _keep(self, summary: CellSummary, summaries: list[CellSummary]) -> None:
+        summaries.append(summary)
+        self._results[summary.cell.cell_id] = summary
+
+    def _cut_off(self, cell: Cell, reason: str) -> CellSummary:
+        benchmark = load_pinned_benchmark(self.folder, self.campaign)
+        return unmeasured(self.campaign, benchmark, cell, count_attempts(self.folder, cell) + 1, reason)
 
     def _measured_elsewhere(self, cell: Cell) -> list[Cell]:
         """A block's cells are compared with each other, so all of them must come from one host."""
@@ -210,7 +254,7 @@ class CellSession:
         """Back to back on one host: the lease is kept from a block's first cell to its last."""
         if self._leased_block != cell.block_id:
             self._release()
-            write_phase(self.folder, cell.cell_id, "lease")
+            self._tell(cell.cell_id, "lease")
             block = (one for one in self.campaign.cells if one.block_id == cell.block_id)
             preferred = next((host for one in block if (host := self._host_of(one))), None)
             self._runner = self._pool.hold(preferred, self._lease_timeout_s)
@@ -225,19 +269,22 @@ class CellSession:
     def _seat(self, name: str) -> wiring.Seat | None:
         return (name, self._hosts.seats[name]) if name in self._hosts.seats else None
 
-    def _make_pool(self, number: int) -> HostPool:
+    def _tell(self, cell_id: str, phase: str, seat: str = HERE) -> None:
+        write_phase(self.folder, cell_id, phase, self._worker, seat)
+
+    def _make_pool(self) -> HostPool:
         def make(seat: str) -> CellRunner:
             return wiring.make_runner(
                 self._workspace,
                 self.campaign,
                 self.folder,
-                lambda cell_id, phase: write_phase(self.folder, cell_id, phase),
+                lambda cell_id, phase: self._tell(cell_id, phase, seat),
                 keep_failed=self.config.option.staging_keep_failed,
                 seat=self._seat(seat),
             )
 
         names = list(self._hosts.seats) or [HERE]
-        first = number % len(names)  # each worker begins with a host of its own
+        first = self._worker % len(names)  # each worker begins with a host of its own
         generator = wiring.make_generator(self._hosts.generator_slots) if self._hosts.seats else None
         return HostPool([*names[first:], *names[:first]], make, f"campaign {self.campaign.campaign_id}", generator)
 
@@ -253,12 +300,6 @@ class CellSession:
 
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt("SIGTERM")
-
-
-def read_worker_number(config: pytest.Config) -> int:
-    """Of an xdist worker (gw3 is 3); 0 without workers."""
-    name = str(getattr(config, "workerinput", {}).get("workerid", "gw0"))
-    return int(name.removeprefix("gw")) if name.removeprefix("gw").isdecimal() else 0
 
 
 def _read_lease_timeout(config: pytest.Config) -> float:

@@ -46,7 +46,7 @@ def lease_of(root: Path) -> Path:
 
 def environment(root: Path, **extra: str) -> dict[str, str]:
     """This process's environment without pytest's own variables, which would change the run below."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "STAGING_"))}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "STAGING_", "GITHUB_"))}
     own = {"STAGING_LEASE_FOLDER": str(lease_of(root)), "STAGING_STATE_FOLDER": str(root / ".state")}
     return {**kept, **own, "COLUMNS": "160", **extra}
 
