@@ -25,7 +25,7 @@ NOT_FOUND = 127
 MERGED = ("/bin/sh", "-c", 'exec "$@" 2>&1', "sh")
 
 # $1 the mark in the environment, $2 the session; neither alone finds all. Prints process ids.
-_MEMBERS = r"""
+MEMBERS = r"""
 fields() { set -- ${1##*) }; state=$1 session=$4; }
 members() {
   for file in $(grep -laF -e "$1" /proc/[0-9]*/environ 2>/dev/null); do
@@ -40,7 +40,7 @@ pids=$(members "$1" "$2" | sort -u)
 """
 # Prints CPU ticks per process, switches per thread, resident pages per process, each with its name, and the two units.
 _USAGE = (
-    _MEMBERS
+    MEMBERS
     + r"""
 echo "units $(getconf CLK_TCK 2>/dev/null) $(getconf PAGESIZE 2>/dev/null)"
 for pid in $pids; do
@@ -51,10 +51,10 @@ for pid in $pids; do
 done; true
 """
 )
-_PEAK = _MEMBERS + 'for pid in $pids; do grep -s "^VmHWM:" "/proc/$pid/status"; done; true'
+_PEAK = MEMBERS + 'for pid in $pids; do grep -s "^VmHWM:" "/proc/$pid/status"; done; true'
 # $3 the port as /proc/net/tcp has it. Prints yes, no, or unknown: nobody listens, or a process does not show its files.
 _OWNS = (
-    _MEMBERS
+    MEMBERS
     + r"""
 inodes=$(cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | while read -r _ local _ state _ _ _ _ _ inode _; do
   case $local in *:$3) [ "$state" != 0A ] || echo "$inode";; esac
