@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -27,6 +28,7 @@ from running import (
 from workspaces import CALM, write_benchmark
 
 SSH = ("--staging-target", "ssh", "-p", "no:cacheprovider")
+LIBRARIES = "/opt/lib"
 NAMES = ("vm-1", "gen-1", "gen-2")
 
 
@@ -39,7 +41,10 @@ def make_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...,
     made: list[str] = []
 
     def make(*names: str) -> Lab:
-        hosts = {name: start_host(key, folder / str(len(made)) / name) for name in names}
+        hosts = {
+            name: start_host(key, folder / str(len(made)) / name, options=python_mounts() if "gen" in name else ())
+            for name in names
+        }
         made.extend(host.container for host in hosts.values())
         return Lab(hosts, key)
 
@@ -60,10 +65,25 @@ def no_user_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
 
 
+def python_mounts() -> list[str]:
+    """So that a lab host has the Python of these tests, with Locust, at the same path."""
+    folders = {path: path for path in (sys.prefix, sys.base_prefix) if path != "/usr"}
+    mounts = {**folders, f"/usr/lib/{platform.machine()}-linux-gnu": LIBRARIES}
+    return [word for source, target in mounts.items() for word in ("-v", f"{source}:{target}:ro")]
+
+
+def give_python(lab: Lab, name: str) -> str:
+    """An interpreter there that has Locust."""
+    libraries = f"{sys.base_prefix}/lib:{LIBRARIES}"
+    script = f'#!/bin/sh\nexec env LD_LIBRARY_PATH={libraries} {sys.executable} "$@"\n'
+    lab.hosts[name].sh("cat >/usr/bin/load-python && chmod 755 /usr/bin/load-python", script.encode())
+    return "/usr/bin/load-python"
+
+
 def generator_entry(lab: Lab, name: str, **changes: object) -> dict[str, object]:
     """A lab host as generator: the others reach it in the engine's network."""
     entry = lab.entry(name)
-    return {**entry, "peer_address": entry.pop("service_address"), **changes} | {}
+    return {"peer_address": entry.pop("service_address"), **entry, **changes}
 
 
 def make_spread(root: Path, lab: Lab, load: dict[str, Any], generators: tuple[str, ...] = ("gen-1", "gen-2"),
@@ -78,8 +98,6 @@ def make_spread(root: Path, lab: Lab, load: dict[str, Any], generators: tuple[st
             mode["start"] = PYTHON
         path.write_text(json.dumps(data))
     entries = {name: generator_entry(lab, name, **changes) for name in generators}
-    for entry in entries.values():
-        entry.pop("service_address", None)
     inventory = {"hosts": {"vm-1": {**lab.entry("vm-1"), "generator": list(generators)}}, "generators": entries}
     (root / "targets.yaml").write_text(yaml.safe_dump(inventory, sort_keys=False))
     return root
@@ -124,4 +142,28 @@ def test_two_k6_on_two_hosts(with_k6: Path, lab: Lab) -> None:
             assert abs(generator["clock_offset_s"]) < 0.05
             assert 0 < generator["clock_uncertainty_s"] < 0.05
             assert generator["cpus"] > 0
+    assert left(lab) == []
+
+
+def test_locust_on_two_hosts(lab: Lab, tmp_path: Path) -> None:
+    """XP-06: Locust's own master on one host and workers on two: one schedule, each request recorded once."""
+    load = {"tool": "locust", "shape": "open", "rate": 40, "users": 4, "warm_up_s": 0.5, "duration_s": 2.0}
+    for name in ("gen-1", "gen-2"):
+        python = give_python(lab, name)
+    root = make_spread(tmp_path / "w", lab, load, python=python)
+    result = run_campaign(root, *SSH, "--runs=1")
+    assert result.returncode in (0, 1), result.stdout
+    for one in read_summaries(root).values():
+        assert one["outcome"] == "passed", one["reason"] + one["log_tail"]
+        assert one["load_tool"]["processes"] == 2
+        assert one["load_tool"]["pace"]["achieved_rps"] == pytest.approx(40, rel=0.05)
+        assert one["load_tool"]["pace"]["dropped"] == 0
+    cell = next(folder_of(root).glob("runs/*/*/cell-summary.json")).parent
+    due_s = []
+    for number in (1, 2):
+        rows = [line.split(",") for line in (cell / f"requests-{number}.csv").read_text().splitlines()[1:]]
+        assert len(rows) > 40
+        due_s += [float(row[0]) for row in rows]
+    slots = sorted(round((instant - min(due_s)) * 40) for instant in due_s)
+    assert len(set(slots)) == len(slots), "no request of the schedule is sent twice"
     assert left(lab) == []
