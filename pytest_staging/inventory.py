@@ -94,6 +94,16 @@ def choose_generators(inventory: Inventory, hosts: Mapping[str, HostSpec]) -> di
     return chosen
 
 
+def require_generator(inventory: Inventory, name: str) -> str:
+    """The name. Raises UsageProblem with the nearest when there is no generator of that name."""
+    if name not in inventory.generators:
+        near = difflib.get_close_matches(name, inventory.generators, 1)
+        hint = f"Did you mean {near[0]!r}? " if near else ""
+        known = ", ".join(inventory.generators) or "none"
+        raise UsageProblem(f"--generator: there is no generator {name!r} in targets.yaml. {hint}Known: {known}.")
+    return name
+
+
 def machines_of(inventory: Inventory) -> Inventory:
     """Generators as hosts beside the others, for what looks after all of them."""
     generators = {name: one.as_host() for name, one in inventory.generators.items()}

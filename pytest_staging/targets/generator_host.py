@@ -13,7 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_staging import durable
-from pytest_staging.model.errors import HOST_GONE, ConnectionLost, HostUnreachable, ToolMissing, ToolUnsupported
+from pytest_staging.model.errors import (
+    HOST_GONE,
+    ConnectionLost,
+    HostUnreachable,
+    LoadFailed,
+    ToolMissing,
+    ToolUnsupported,
+)
 from pytest_staging.model.inventory import GeneratorSpec
 from pytest_staging.model.placing import Clock, Need
 from pytest_staging.ssh.connection import SshConnection
@@ -24,6 +31,7 @@ from pytest_staging.targets.clock import measure_clock
 from pytest_staging.targets.local import LEASE_MARK
 from pytest_staging.targets.remote_facts import missing_tools, read_facts
 from pytest_staging.targets.remote_lease import lease_mark
+from pytest_staging.targets.remote_process import MERGED, StreamedLog
 
 # Below the ports that systems give to outgoing connections.
 PORTS = range(20000, 32768)
@@ -46,6 +54,14 @@ done | sort -u
 _TAKE_PROGRAM = (
     r"""[ "$1" = "$2" ] || mv -f "$1" "$2" || exit 1; program=$2; shift 2; "$program" "$@" 2>&1 </dev/null"""
 )
+# $1 a file, $2 the process that is to write it. Ends without a word when that process has ended.
+AWAIT = r"""
+while [ ! -f "$1" ]; do
+  [ -d "/proc/$2" ] || { [ -f "$1" ] || exit 0; break; }
+  sleep 0.02
+done
+cat "$1"
+"""
 LEAST_PYTHON = (3, 8)
 
 
@@ -142,6 +158,28 @@ class GeneratorHost:
                     shutil.copyfile(source, stage / path)
             with self.named():
                 sync_tree(self.host.connection, stage, self.work, deadline_s=SYNC_DEADLINE_S)
+
+    @contextmanager
+    def responding(self, program: Path, log: Path) -> Iterator[str]:
+        """The address there of what `program` serves. Raises LoadFailed."""
+        connection, folder = self.host.connection, f"{self.host.root}/load"
+        there, port_file = f"{folder}/{program.name}", f"{folder}/port"
+        with self.named():
+            put_file(connection, program, there, deadline_s=SYNC_DEADLINE_S)
+            connection.run_script('rm -f "$1"', port_file, deadline_s=QUICK_S).require("removing a port")
+            processes = str(max(1, int(str(self.facts()["cpus"] or 1)) // 2))
+            argv = [*MERGED, self._python, "-I", there, port_file, processes]
+            streamed = StreamedLog(log)
+            process = connection.start(argv, cwd=folder, env=self.marks, on_stdout=streamed.receive)
+        try:
+            arguments = (port_file, str(process.pid))
+            waited = connection.run_script(AWAIT, *arguments, deadline_s=ASK_S)
+            if not waited.stdout.strip().isdigit():
+                raise LoadFailed(f"generator {self.name}: the service that does nothing did not start", log.read_text())
+            yield f"http://127.0.0.1:{waited.stdout.decode().strip()}"
+        finally:
+            process.stop(0.0)
+            streamed.close()
 
     def close(self) -> None:
         """Ends the connection; the next use dials again."""

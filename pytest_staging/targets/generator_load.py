@@ -20,7 +20,7 @@ from pytest_staging.model.ports import CpuTime, LoadCommand
 from pytest_staging.ssh.commands import RemoteProcess
 from pytest_staging.ssh.files import QUICK_S, get_file
 from pytest_staging.ssh.host import SYNC_DEADLINE_S
-from pytest_staging.targets.generator_host import GeneratorHost
+from pytest_staging.targets.generator_host import AWAIT, GeneratorHost
 from pytest_staging.targets.remote_process import MEMBERS, MERGED, StreamedLog
 
 T = TypeVar("T")
@@ -31,14 +31,6 @@ LEAD_S, LEAD_TRIPS = 0.3, 10
 MAX_SPREAD_S = 1.0
 MAX_CLOCK_STEP_S = 0.05
 RESULT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]*")
-# $1 a file, $2 the process that is to write it. Ends without a word when that process has ended.
-_AWAIT = r"""
-while [ ! -f "$1" ]; do
-  [ -d "/proc/$2" ] || { [ -f "$1" ] || exit 0; break; }
-  sleep 0.02
-done
-cat "$1"
-"""
 # $1 a file, $2 what it is to hold; it appears whole.
 _PUT = 'printf %s "$2" >"$1.tmp" && mv -f "$1.tmp" "$1"'
 # Prints CPU ticks per process, nanoseconds of waiting per thread, and the unit.
@@ -121,7 +113,7 @@ class GeneratorRun:
         assert self._process
         path = f"{self.folder}/{name}"
         with self.host.named():
-            script = self.host.host.connection.run_script(_AWAIT, path, str(self._process.pid), deadline_s=deadline_s)
+            script = self.host.host.connection.run_script(AWAIT, path, str(self._process.pid), deadline_s=deadline_s)
         if script.timed_out:
             raise LoadFailed(f"generator {self.host.name}: the load tool never began to send", self._tail())
         said = script.require(f"waiting for {name}").stdout.decode(errors="replace").strip()

@@ -18,6 +18,7 @@ from pytest_staging.targets.remote_lease import HeldLease, take_lease
 
 T = TypeVar("T")
 BENCHMARK, TOOLS = "benchmark", "tools"
+RESPONDER = "null_responder.py"
 
 
 class Generators:
@@ -73,6 +74,13 @@ class Generators:
         by_name = {host.name: host for host in self.hosts}
         runs = [GeneratorRun(by_name[part.place.name], part, self._lost_reason(part.place.name)) for part in load.parts]
         return GeneratorLoad(runs, load, request.folder, [Path(self._counterpart(path)).name for path in load.inputs])
+
+    @contextmanager
+    def responding(self, folder: Path) -> Iterator[str]:
+        """The address of a service that does nothing, for the one host. Raises LoadFailed, and as `placed`."""
+        (host,) = self.hosts
+        with host.responding(self._tools / RESPONDER, folder / "responder.log") as url:
+            yield url
 
     def facts(self) -> Sequence[Mapping[str, Any]]:
         places = {place.name: place for place in self._places}
