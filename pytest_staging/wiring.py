@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from argparse import ArgumentParser
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from pytest_staging import store
-from pytest_staging.calibrations import find_calibration, state_folder
+from pytest_staging.calibrations import combined, find_calibration, state_folder
 from pytest_staging.campaign.calibrating import machine_of
 from pytest_staging.campaign.fleet import HostFleet
+from pytest_staging.campaign.generators import ToolOnGenerators
 from pytest_staging.campaign.planning import load_pinned_benchmark
 from pytest_staging.campaign.runner import CellRunner
 from pytest_staging.images.cache import ImageCache
@@ -24,7 +25,7 @@ from pytest_staging.model.benchmark import Benchmark, SourceKind
 from pytest_staging.model.calibration import Calibration
 from pytest_staging.model.campaign import Campaign
 from pytest_staging.model.errors import UsageProblem
-from pytest_staging.model.inventory import HostSpec
+from pytest_staging.model.inventory import GeneratorSpec, HostSpec
 from pytest_staging.model.observing import MetricSource
 from pytest_staging.model.ports import Builder, HostTarget, LoadTool, PhaseListener, PlannedTarget, Target
 from pytest_staging.model.script import Takes
@@ -34,6 +35,7 @@ from pytest_staging.runbooks.project import Program, Project
 from pytest_staging.store import Workspace
 
 if TYPE_CHECKING:
+    from pytest_staging.targets.generators import Generators
     from pytest_staging.throughput.telemetry import Poller
 
 TARGETS = {
@@ -175,6 +177,49 @@ def make_policy_poller(
     return Poller(endpoint.fetch, partial(parse_depths, spec, policy.queues), offer, now_s, spec.interval_s, spec.url)
 
 
+def load_tools(hosts: Mapping[str, HostSpec], generators: Mapping[str, GeneratorSpec]) -> Callable[[str], LoadTool]:
+    """`make_load_tool` for a campaign on these hosts: a tool is what their generators have."""
+    counts = [len(host.generators) for host in hosts.values()]
+    if not any(counts):
+        return make_load_tool
+
+    def make(name: str) -> LoadTool:
+        tool = make_load_tool(name)
+        return ToolOnGenerators(tool, counts, lambda: _version_there(tool, generators))
+
+    return make
+
+
+def make_generators(names: Iterable[str], generators: Mapping[str, GeneratorSpec], tool: LoadTool) -> Generators:
+    """Those of the names, in the order of the inventory. Raises UsageProblem for a tool that cannot run there."""
+    from pytest_staging import loadtools
+    from pytest_staging.targets.generator_host import GeneratorHost
+    from pytest_staging.targets.generators import Generators
+
+    wanted, need = set(names), tool.need()
+    if need is None:
+        raise UsageProblem(f"{tool.name} runs on this machine only, and not on {', '.join(sorted(wanted))}.")
+    hosts = [GeneratorHost(name, spec) for name, spec in generators.items() if name in wanted]
+    return Generators(hosts, tool.name, need, Path(loadtools.__path__[0]))
+
+
+def calibration_there(generators: Generators, tool: Mapping[str, str], processes: int) -> Calibration | None:
+    """Of generators together, or None unless it is known of each. Raises WorkspaceError, ConnectionLost."""
+    folder, given = state_folder(), (tool["name"], tool["version"])
+    found = [find_calibration(folder, *given, host.machine, processes, host.name) for host in generators.hosts]
+    return combined(found)
+
+
+def _version_there(tool: LoadTool, generators: Mapping[str, GeneratorSpec]) -> str:
+    from pytest_staging.targets.generators import require_equal
+
+    every = make_generators(generators, generators, tool)
+    try:
+        return require_equal(tool.name, every.check())
+    finally:
+        every.close()
+
+
 def calibration_of(tool: Mapping[str, str], processes: int) -> Calibration | None:
     """Of a load tool by name and version, in so many processes on this machine, or None. Raises WorkspaceError."""
     from pytest_staging.targets.local import LocalTarget
@@ -240,10 +285,16 @@ def make_runner(
     on_phase: PhaseListener,
     keep_failed: bool = False,
     seat: Seat | None = None,
+    generators: Mapping[str, GeneratorSpec] | None = None,
 ) -> CellRunner:
-    """Everything a cell needs, from the campaign's own pins."""
+    """Everything a cell needs, from the campaign's own pins. The seat's host is loaded by those that it names."""
     benchmark = load_pinned_benchmark(folder, campaign)
-    return runner_of(workspace, campaign, benchmark, folder / "benchmark", folder, on_phase, keep_failed, seat)
+    runner = runner_of(workspace, campaign, benchmark, folder / "benchmark", folder, on_phase, keep_failed, seat)
+    if not seat or not seat[1].generators:
+        return runner
+    loading = make_generators(seat[1].generators, generators or {}, runner.tool)
+    calibration = calibration_there(loading, campaign.load_tool, benchmark.load.processes)
+    return replace(runner, generators=loading, calibration=calibration)
 
 
 def runner_of(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from pytest_staging.model.benchmark import NO_LIMITS, ContainerLimits, Load
+from pytest_staging.model.placing import LoadPart, Need, Place
 from pytest_staging.model.version import ModeSpec, Version
 
 
@@ -25,10 +26,14 @@ class Command:
 
 @dataclass(frozen=True, kw_only=True)
 class CpuTime:
-    """Seconds that a group of processes ran, and waited for a CPU while ready to run (None: not told)."""
+    """Seconds that a group of processes ran, and waited for a CPU while ready to run (None: not told).
+
+    `parts` tells those of several machines apart.
+    """
 
     used_s: float
     waited_s: float | None
+    parts: Mapping[str, CpuTime] = field(default_factory=dict)
 
 
 class Process(Protocol):
@@ -257,6 +262,7 @@ class LoadRequest:
     """What a load tool is asked to do. `folder` is where it may write; `bodies` are the functions' payload files.
 
     When the file `until` appears, the load ends at the epoch instant that it holds, and not later than planned.
+    `places` are the generators that send it, none for this machine; their processes add up to the load's.
     """
 
     base_url: str
@@ -265,6 +271,7 @@ class LoadRequest:
     folder: Path
     script: Path | None = None
     until: Path | None = None
+    places: Sequence[Place] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -272,7 +279,8 @@ class LoadCommand:
     """How to run the tool: `ready_file` appears with the epoch instant at which all users send.
 
     `cpus` is how many CPUs it can use at most; None is all that there are. `live` are CSV files that grow while it
-    runs; their first columns are a request's start (epoch seconds) and its latency (ms).
+    runs; their first columns are a request's start (epoch seconds) and its latency (ms). Where generators send it,
+    `parts` are what runs there, out of the files `inputs`, and `command` is the first of them.
     """
 
     command: Command
@@ -280,6 +288,8 @@ class LoadCommand:
     deadline_s: float
     cpus: float | None = None
     live: Sequence[Path] = ()
+    parts: Sequence[LoadPart] = ()
+    inputs: Sequence[Path] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -331,6 +341,10 @@ class LoadTool(Protocol):
 
     def unfit_reason(self, load: Load, functions: Collection[str]) -> str | None:
         """Why this tool cannot make that load with those functions (`makes closed load only`), or None."""
+        ...
+
+    def need(self) -> Need | None:
+        """What it needs on a generator; None when it runs on this machine only. Raises ToolMissing."""
         ...
 
     def build_command(self, request: LoadRequest) -> LoadCommand:

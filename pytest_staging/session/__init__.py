@@ -59,12 +59,13 @@ def _make_controller(config: pytest.Config, workspace: Workspace) -> Controller:
     orders = read_orders(config)
     hosts = obtain_hosts(config, workspace)
     target = wiring.make_fleet(workspace, read_target(config, workspace), hosts.seats)
+    tools = wiring.load_tools(hosts.seats, hosts.generators)
     if orders.resumed:
-        campaign = resume_campaign(workspace, config.option.staging_resume, read_asked(config), wiring.make_load_tool)
+        campaign = resume_campaign(workspace, config.option.staging_resume, read_asked(config), tools)
         target.require_ready()
         benchmark = load_pinned_benchmark(workspace.campaign_folder(campaign.campaign_id), campaign)
     else:
-        campaign = plan_campaign(workspace, read_request(config), wiring.make_load_tool, target)
+        campaign = plan_campaign(workspace, read_request(config), tools, target)
         benchmark = _load_current(workspace.root / campaign.benchmark_path, campaign.smoke)
     left_out = target.left_out if isinstance(target, HostFleet) else {}
     return Controller(config, workspace, campaign, benchmark, orders, hosts.without(left_out))

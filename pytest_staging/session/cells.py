@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -155,8 +155,17 @@ class CellSession:
     def _end_leftovers(self, seat: str) -> None:
         """Getting the lease ends them. If another campaign has it, that one has done so."""
         target = wiring.make_target(self._workspace, self.campaign.target, self._seat(seat))
-        with suppress(StagingError), target.lease(f"campaign {self.campaign.campaign_id}", 0.0):
+        holder = f"campaign {self.campaign.campaign_id}"
+        with suppress(StagingError), target.lease(holder, 0.0), self._generators_of(seat, holder):
             pass
+
+    def _generators_of(self, seat: str, holder: str) -> AbstractContextManager[None]:
+        """The lease of what loads the host."""
+        host = self._hosts.seats.get(seat)
+        if host is None or not host.generators:
+            return nullcontext()
+        tool = wiring.make_load_tool(self.campaign.load_tool["name"])
+        return wiring.make_generators(host.generators, self._hosts.generators, tool).lease(holder, 0.0)
 
     def cell_for(self, request: pytest.FixtureRequest) -> StagingCell:
         """What the fixture `staging_cell` gives."""
@@ -281,6 +290,7 @@ class CellSession:
                 lambda cell_id, phase: self._tell(cell_id, phase, seat),
                 keep_failed=self.config.option.staging_keep_failed,
                 seat=self._seat(seat),
+                generators=self._hosts.generators,
             )
 
         names = list(self._hosts.seats) or [HERE]

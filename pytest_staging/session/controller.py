@@ -26,7 +26,6 @@ from pytest_staging.session import junit
 from pytest_staging.session.exits import exiting
 from pytest_staging.session.hosts import Hosts
 from pytest_staging.session.images import check_forced, rebuild_forced
-from pytest_staging.session.items import in_order
 from pytest_staging.session.live import LiveView, can_draw
 from pytest_staging.session.pages import write_page
 from pytest_staging.session.progress import (
@@ -107,7 +106,9 @@ class Controller:
     def pytest_report_header(self) -> list[str]:
         lines = render_header(self.campaign, self._benchmark, len(self._finished))
         asked = getattr(self.config.option, "numprocesses", None)
-        lines += [render_generator(campaign=self.campaign, calibration=self._calibration), *self._hosts.render()]
+        if not self._hosts.generators:
+            lines.append(render_generator(campaign=self.campaign, calibration=self._calibration))
+        lines += self._hosts.render()
         if asked and asked > len(self.config.option.tx):
             hosts = "1 host, so 1 worker" if self.slots == 1 else f"{self.slots} host slots, so as many workers"
             lines.append(f"staging: {hosts}: cells on one host never overlap")

@@ -25,7 +25,7 @@ NOT_FOUND = 127
 MERGED = ("/bin/sh", "-c", 'exec "$@" 2>&1', "sh")
 
 # $1 the mark in the environment, $2 the session; neither alone finds all. Prints process ids.
-_MEMBERS = r"""
+MEMBERS = r"""
 fields() { set -- ${1##*) }; state=$1 session=$4; }
 members() {
   for file in $(grep -laF -e "$1" /proc/[0-9]*/environ 2>/dev/null); do
@@ -42,7 +42,7 @@ pids=$(members "$1" "$2" | sort -u)
 # With the dead ones that nobody has waited for: until then what they used is in no other's account.
 _USAGE = (
     "unwaited=too\n"
-    + _MEMBERS
+    + MEMBERS
     + r"""
 echo "units $(getconf CLK_TCK 2>/dev/null) $(getconf PAGESIZE 2>/dev/null)"
 for pid in $pids; do
@@ -53,10 +53,10 @@ for pid in $pids; do
 done; true
 """
 )
-_PEAK = _MEMBERS + 'for pid in $pids; do grep -s "^VmHWM:" "/proc/$pid/status"; done; true'
+_PEAK = MEMBERS + 'for pid in $pids; do grep -s "^VmHWM:" "/proc/$pid/status"; done; true'
 # $3 the port as /proc/net/tcp has it. Prints yes, no, or unknown: nobody listens, or a process does not show its files.
 _OWNS = (
-    _MEMBERS
+    MEMBERS
     + r"""
 inodes=$(cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | while read -r _ local _ state _ _ _ _ _ inode _; do
   case $local in *:$3) [ "$state" != 0A ] || echo "$inode";; esac
