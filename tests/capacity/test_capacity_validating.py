@@ -51,9 +51,11 @@ CASES: dict[str, tuple[str, dict[str, Any] | None, list[str]]] = {
         ["there is no service 'stor'; did you mean 'store'?", "the compose files run 'store' too"],
     ),
     "commented out": (
-        COMPOSE.replace("  extra:", "#  extra:").replace("    image: example/extra:1", "#    image: example/extra:1")
+        COMPOSE.replace("  extra:", "#  extra:")
+        .replace("    image: example/extra:1", "#    image: example/extra:1")
         .replace("    profiles: [wide]", "#    profiles: [wide]")
-        .replace('    environment: {PARALLEL: "${PARALLEL:-2}"}\n', "", 2).replace("services:\n", "services:\n\n", 1),
+        .replace('    environment: {PARALLEL: "${PARALLEL:-2}"}\n', "", 2)
+        .replace("services:\n", "services:\n\n", 1),
         None,
         ["service 'extra' is only a comment, in deploy/compose.yaml line 11", "compose profile 'wide'"],
     ),
@@ -75,22 +77,22 @@ CASES: dict[str, tuple[str, dict[str, Any] | None, list[str]]] = {
     "replicas": (
         COMPOSE.replace("image: example/extra:1", "image: example/extra:1\n    deploy: {replicas: 4}"),
         None,
-        ["extra: 1 declared, the compose files make 4 (deploy/compose.yaml:14)"],
+        ["extra: 1 declared, the compose files make 4 (deploy/compose.yaml:13)"],
     ),
     "commented out replicas": (
         COMPOSE.replace("image: example/extra:1", "image: example/extra:1\n    # scale: 3"),
         with_profile(replicas={"extra": 3}),
-        ["extra: 3 declared, the compose files make 1", "a number of replicas is only a comment", "line 14"],
+        ["extra: 3 declared, the compose files make 1", "a number of replicas is only a comment", "line 13"],
     ),
     "replicas that are no number": (
         COMPOSE.replace("image: example/extra:1", "image: example/extra:1\n    scale: lots"),
         None,
-        ["deploy/compose.yaml:14: services.extra: the number of replicas is no whole number"],
+        ["deploy/compose.yaml:13: services.extra: the number of replicas is no whole number"],
     ),
     "replicas with a name": (
         COMPOSE.replace("image: example/extra:1", "image: example/extra:1\n    scale: 2\n    container_name: x"),
         with_profile(replicas={"extra": 2}),
-        ["deploy/compose.yaml:15: services.extra: a service with a container_name cannot have 2"],
+        ["deploy/compose.yaml:14: services.extra: a service with a container_name cannot have 2"],
     ),
     "unread variable": (
         COMPOSE,
@@ -98,7 +100,9 @@ CASES: dict[str, tuple[str, dict[str, Any] | None, list[str]]] = {
         ["variable PARALEL changes nothing: no compose file reads it; did you mean 'PARALLEL'?"],
     ),
     "commented out variable": (
-        COMPOSE.replace('    environment: {PARALLEL: "${PARALLEL:-2}"}', '    # environment: {PARALLEL: "${PARALLEL}"}'),
+        COMPOSE.replace(
+            '    environment: {PARALLEL: "${PARALLEL:-2}"}', '    # environment: {PARALLEL: "${PARALLEL}"}'
+        ),
         None,
         ["variable PARALLEL changes nothing: its use is only a comment, in deploy/compose.yaml line 5"],
     ),
@@ -144,7 +148,9 @@ def test_a_mismatch_is_told_with_its_place(case: str, tmp_path: Path) -> None:
 
 def test_all_mismatches_are_told_at_once(tmp_path: Path) -> None:
     """CP-03: one hides no other."""
-    compose = COMPOSE.replace("    healthcheck: {test: [CMD, check]}\n", "").replace("image: example/store:1", "imag: x")
+    compose = COMPOSE.replace("    healthcheck: {test: [CMD, check]}\n", "").replace(
+        "image: example/store:1", "imag: x"
+    )
     capacity = with_profile(services=["api", "store", "extra", "none"], replicas={"extra": 7}, variables={"NO": "1"})
     write_system(tmp_path, compose, capacity)
     told = "\n".join(found(tmp_path))

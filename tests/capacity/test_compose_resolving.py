@@ -194,9 +194,7 @@ def test_the_samples_files_are_resolved_as_compose_resolves_them() -> None:
     variables = {"RABBITMQ_USER": "u", "RABBITMQ_PASSWORD": "p$$x", "WORKER_MAX_PARALLEL": "8"}
     names = ("compose.yaml", "compose.build.yaml")
     argv = [require_compose(), *(part for one in names for part in ("-f", str(ROOT / "deploy" / one))), "config"]
-    done = subprocess.run(
-        argv, env={"PATH": "/usr/bin:/bin", **variables}, capture_output=True, text=True, timeout=60
-    )
+    done = subprocess.run(argv, env={"PATH": "/usr/bin:/bin", **variables}, capture_output=True, text=True, timeout=60)
     theirs = {key: comparable(one) for key, one in yaml.safe_load(done.stdout)["services"].items()}
     system = resolved(ROOT / "deploy", *names, variables=variables)
     ours = {key: comparable(dict(one.data)) for key, one in system.services.items()}
@@ -269,7 +267,10 @@ FAULTS: dict[str, tuple[dict[str, str], str]] = {
     "syntax": ({"compose.yaml": "services:\n  a: [\n"}, "compose.yaml:3: is not valid YAML"),
     "empty": ({"compose.yaml": ""}, "compose.yaml: is empty"),
     "a list": ({"compose.yaml": "- a\n"}, "compose.yaml: is no mapping of keys"),
-    "key of the file": ({"compose.yaml": "servces: {}\n"}, "compose.yaml:1: servces: is no key of a compose file; did you mean 'services'?"),
+    "key of the file": (
+        {"compose.yaml": "servces: {}\n"},
+        "compose.yaml:1: servces: is no key of a compose file; did you mean 'services'?",
+    ),
     "key of a service": (
         {"compose.yaml": "services:\n  a:\n    image: x\n    enviroment: {}\n"},
         "compose.yaml:4: services.a.enviroment: is no key of a service; did you mean 'environment'?",
@@ -278,7 +279,10 @@ FAULTS: dict[str, tuple[dict[str, str], str]] = {
         {"compose.yaml": "services:\n  a:\n    image: x\n    healthcheck: {tests: [CMD, x]}\n"},
         "compose.yaml:4: services.a.healthcheck.tests: is no key of a health check; did you mean 'test'?",
     ),
-    "a key twice": ({"compose.yaml": "services:\n  a: {image: x}\n  a: {image: y}\n"}, "compose.yaml:3: services.a: stands twice"),
+    "a key twice": (
+        {"compose.yaml": "services:\n  a: {image: x}\n  a: {image: y}\n"},
+        "compose.yaml:3: services.a: stands twice",
+    ),
     "cycle": (
         {"compose.yaml": "services:\n  a:\n    extends: {service: b}\n  b:\n    extends: {service: a}\n    image: x\n"},
         "services.b.extends: goes round in a circle: a -> b -> a",
@@ -299,7 +303,10 @@ FAULTS: dict[str, tuple[dict[str, str], str]] = {
         {"compose.yaml": "services:\n  a:\n    extends: {service: b, file: none.yaml}\n    image: x\n"},
         "compose.yaml:3: services.a.extends: the file of extends none.yaml is not there",
     ),
-    "no image": ({"compose.yaml": "services:\n  a:\n    command: x\n"}, "compose.yaml:2: services.a: has neither an image nor a build"),
+    "no image": (
+        {"compose.yaml": "services:\n  a:\n    command: x\n"},
+        "compose.yaml:2: services.a: has neither an image nor a build",
+    ),
     "unknown dependency": (
         {"compose.yaml": "services:\n  a:\n    image: x\n    depends_on: [b]\n"},
         "compose.yaml:4: services.a.depends_on: there is no service 'b'",
@@ -312,7 +319,10 @@ FAULTS: dict[str, tuple[dict[str, str], str]] = {
         {"compose.yaml": "services:\n  a:\n    image: ${TAG:?which one}\n"},
         "compose.yaml:3: services.a.image: TAG must be set: which one",
     ),
-    "include": ({"compose.yaml": "include: [compose.yaml]\nservices: {}\n"}, "compose.yaml:1: include: includes itself"),
+    "include": (
+        {"compose.yaml": "include: [compose.yaml]\nservices: {}\n"},
+        "compose.yaml:1: include: includes itself",
+    ),
 }
 
 
