@@ -7,10 +7,21 @@
 # Packages: openjdk-17-jdk-headless, gcc and libc6-dev (the sample service), python3-venv where it is missing; wrk and
 # nghttp2-client (load tools); the tests of the lab also use docker.io and iptables, which
 # scripts/lab/start-engine.sh installs by the same rule; those of queues use rabbitmq-server and curl, and
-# scripts/lab/rabbitmq.sh starts a broker on ports of its own.
+# scripts/lab/rabbitmq.sh starts a broker on ports of its own; those of capacity profiles use docker-compose, and
+# scripts/lab/sample-images.sh makes the images (busybox-static, python3, and Prometheus and pika without installing them).
+#
+# scripts/test.sh --capacity-contract runs the gate of the capacity profiles alone, without any container.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$ROOT/scripts/lib/setup.sh"
+
+if [ "${1:-}" = --capacity-contract ]; then
+  shift
+  setup_python load,docker,test,dev
+  cd "$ROOT"
+  say "capacity profiles against their compose files"; "$VENV/bin/staging-manager" capacity validate
+  say "pytest"; exec "$VENV/bin/python" -m pytest tests/capacity "$@"
+fi
 
 need javac openjdk-17-jdk-headless || need javac default-jdk-headless || true
 need cc gcc libc6-dev || true
@@ -19,6 +30,7 @@ need curl || true
 RUNLEVEL=1 need /usr/lib/rabbitmq/bin/rabbitmq-server rabbitmq-server || true
 need wrk || true
 need h2load nghttp2-client || true
+need docker-compose docker-compose || true
 setup_python load,docker,test,dev
 
 cd "$ROOT"
