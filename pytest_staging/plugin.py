@@ -56,7 +56,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     option("--staging-fail-on", metavar="VERDICT", help="regression (default), inconclusive, or never")
     option("--staging-smoke", action="store_true", help="about 1 s of load per cell, to check the wiring")
     option(
-        "--staging-target", metavar="TARGET", help="where cells run: local (default), docker, ssh, ssh-docker, script"
+        "--staging-target",
+        metavar="TARGET",
+        help="where cells run: local (default), docker, ssh, ssh-docker, script, compose:PROFILE",
     )
     option("--staging-hosts", metavar="NAMES", action="append", default=[], help="hosts of targets.yaml (default: all)")
     option("--staging-vm", metavar="NAME", help="host of targets.yaml for the fixture staging_vm (default: the first)")

@@ -42,6 +42,7 @@ TARGETS = {
     "ssh": "pytest_staging.targets.ssh:SshTarget",
     "ssh-docker": "pytest_staging.targets.ssh_docker:SshDockerTarget",
     "script": "pytest_staging.targets.script:ScriptTarget",
+    "compose": "pytest_staging.targets.compose:ComposeTarget",
 }
 HOST_TARGETS = ("ssh", "ssh-docker")
 BUILDERS = {
@@ -78,13 +79,20 @@ Seat = tuple[str, HostSpec]
 
 def needs_hosts(target: str) -> bool:
     """Whether cells of that target run on hosts of the inventory. Raises UsageProblem for an unknown target."""
-    _require_known(TARGETS, "--staging-target", target)
+    _require_known(TARGETS, "--staging-target", _kind(target))
     return target in HOST_TARGETS
 
 
-def make_target(workspace: Workspace, name: str, seat: Seat | None = None) -> Target:
-    """Raises UsageProblem naming the known targets. `seat` is needed where the target needs hosts."""
-    make = _load(TARGETS, "--staging-target", name)
+def make_target(
+    workspace: Workspace, name: str, seat: Seat | None = None, pins: Mapping[str, str] | None = None
+) -> Target:
+    """Raises UsageProblem naming the known targets. `seat` is needed where the target needs hosts.
+
+    `pins` are the files of the target that a campaign pinned; none where it is only planned.
+    """
+    make = _load(TARGETS, "--staging-target", _kind(name))
+    if _kind(name) == "compose":
+        return _make_compose_target(workspace, name, make, pins)
     if name == "script":
         from pytest_staging.targets.local import LocalTarget
 
@@ -94,6 +102,22 @@ def make_target(workspace: Workspace, name: str, seat: Seat | None = None) -> Ta
     if seat is None:
         raise UsageProblem(f"--staging-target {name} needs the hosts of targets.yaml, or E2E_VM_HOST.")
     return cast(Target, make(*seat))
+
+
+def _kind(target: str) -> str:
+    """`compose` of `compose:scale-out`; no other target takes more than its name."""
+    return "compose" if target.startswith("compose:") else target
+
+
+def _make_compose_target(
+    workspace: Workspace, name: str, make: Callable[..., Any], pins: Mapping[str, str] | None
+) -> Target:
+    from pytest_staging.capacity.choosing import parse_choice
+    from pytest_staging.operating.describing import load_description
+
+    description = load_description(workspace)
+    choice = parse_choice(name.partition(":")[2], description.capacity)
+    return cast(Target, make(name, description, choice, pins))
 
 
 def make_fleet(workspace: Workspace, name: str, seats: Mapping[str, HostSpec]) -> PlannedTarget:
@@ -161,7 +185,7 @@ def calibration_of(tool: Mapping[str, str], processes: int) -> Calibration | Non
 
 def make_images(workspace: Workspace, name: str, seat: Seat | None = None) -> ImageCache:
     """The cache of what the target of that name runs from. Raises as `make_target`."""
-    _require_known(TARGETS, "--staging-target", name)
+    _require_known(TARGETS, "--staging-target", _kind(name))
     if name == "ssh":
         return _make_remote_images(workspace, make_target(workspace, name, seat))
     if name == "local" or (name == "script" and store.load_script_target(workspace).takes is Takes.FILES):
@@ -233,7 +257,7 @@ def runner_of(
     seat: Seat | None = None,
 ) -> CellRunner:
     """The same with a benchmark of the caller's; `benchmark_folder` holds its files."""
-    target = make_target(workspace, campaign.target, seat)
+    target = make_target(workspace, campaign.target, seat, campaign.target_files)
     on_host = campaign.target == "ssh"
     images = _make_remote_images(workspace, target) if on_host else make_images(workspace, campaign.target)
     return CellRunner(

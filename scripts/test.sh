@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sets everything up and runs the checks and tests. Arguments go to pytest: scripts/test.sh tests/stats -k holm
 #
-# Gates that need neither the sample service nor an engine, each alone: --capacity-contract (capacity profiles),
+# Gates that need neither the sample service nor a container, each alone: --capacity-contract (capacity profiles),
 # --policy-contract (throughput policy), --runbook-contract (the documents). Further arguments go to pytest.
 #
 # What the real parts need is installed through apt when this is root on a Debian-like machine; otherwise the tests of a
@@ -10,14 +10,15 @@
 # Packages: openjdk-17-jdk-headless, gcc and libc6-dev (the sample service), python3-venv where it is missing; wrk and
 # nghttp2-client (load tools); the tests of the lab also use docker.io and iptables, which
 # scripts/lab/start-engine.sh installs by the same rule; those of queues use rabbitmq-server and curl, and
-# scripts/lab/rabbitmq.sh starts a broker on ports of its own.
+# scripts/lab/rabbitmq.sh starts a broker on ports of its own; those of capacity profiles use docker-compose, and
+# scripts/lab/sample-images.sh makes the images (busybox-static, python3, and Prometheus and pika without installing them).
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$ROOT/scripts/lib/setup.sh"
 
-# gate PYTEST-ARGUMENT...: one of the gates, in an environment without what only measurements need.
+# gate PYTEST-ARGUMENT...: one of the gates.
 gate() {
-  setup_python test,dev
+  say "pytest"
   exec "$VENV/bin/python" -m pytest "$@"
 }
 
@@ -28,9 +29,21 @@ contract_tests() {
 
 cd "$ROOT"
 case "${1:-}" in
-  --capacity-contract) files=$(contract_tests capacity); shift; gate $files "$@" ;;
-  --policy-contract) files=$(contract_tests policy); shift; gate $files "$@" ;;
-  --runbook-contract) shift; gate --staging-contracts "$@" ;;
+  --capacity-contract)
+    shift
+    setup_python load,docker,test,dev
+    say "capacity profiles against their compose files"; "$VENV/bin/staging-manager" capacity validate
+    gate tests/capacity "$@" ;;
+  --policy-contract)
+    shift
+    setup_python policy,test,dev
+    files=$(contract_tests policy)
+    # shellcheck disable=SC2086  # one word per file; none of them has a space
+    gate $files "$@" ;;
+  --runbook-contract)
+    shift
+    setup_python test,dev
+    gate --staging-contracts "$@" ;;
 esac
 
 need javac openjdk-17-jdk-headless || need javac default-jdk-headless || true
@@ -40,7 +53,8 @@ need curl || true
 RUNLEVEL=1 need /usr/lib/rabbitmq/bin/rabbitmq-server rabbitmq-server || true
 need wrk || true
 need h2load nghttp2-client || true
-setup_python load,docker,test,dev
+need docker-compose docker-compose || true
+setup_python load,docker,policy,test,dev
 
 if [ $# -gt 0 ]; then exec "$VENV/bin/python" -m pytest "$@"; fi
 

@@ -75,6 +75,8 @@ def _braced(source: _Text, variables: Mapping[str, str], complain: Complain, dep
     argument = _read(source, variables, heard.append, depth + 1) if operator else ""
     if not name or not source.text.startswith("}", source.at):
         complain(f"{source.text!r}: is no valid use of a variable; the forms are ${{NAME}} and ${{NAME:-default}}")
+        for one in heard:
+            complain(one)
         source.at = len(source.text)
         return ""
     source.at += 1

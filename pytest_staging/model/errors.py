@@ -201,7 +201,7 @@ class ComposeFailed(StagingError):
     """A Compose command failed or took too long. Ends with what it said."""
 
 
-class CapacityMismatch(StagingError):
+class CapacityMismatch(UsageProblem):
     """A profile does not fit its compose files, so nothing was started."""
 
 

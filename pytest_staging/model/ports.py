@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from pytest_staging.model.benchmark import NO_LIMITS, ContainerLimits, Load
 from pytest_staging.model.version import ModeSpec, Version
@@ -192,6 +192,15 @@ class Service(Protocol):
         ...
 
 
+@runtime_checkable
+class StackedService(Protocol):
+    """A service among others that were started with it."""
+
+    def reach(self, url: str) -> str:
+        """The same URL as it is reached from here, when its host is one of those; else the URL itself."""
+        ...
+
+
 class PlannedTarget(Protocol):
     """What planning asks of the place where cells will run."""
 
@@ -203,6 +212,15 @@ class PlannedTarget(Protocol):
 
     def unfit_reason(self, mode: ModeSpec) -> str | None:
         """Why a mode cannot run here (`has no image`), or None."""
+        ...
+
+
+@runtime_checkable
+class PinningTarget(Protocol):
+    """A target whose cells also depend on files of the workspace, which a campaign pins."""
+
+    def pin(self) -> Mapping[str, str]:
+        """SHA-256 of each, by its path in the workspace."""
         ...
 
 

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pytest_staging import durable
 from pytest_staging.model.errors import ComposeFailed, ComposeMissing
@@ -118,9 +119,36 @@ class ComposeProject:
             raise ComposeFailed(f"{argv[0]} cannot be started: {error.strerror}") from error
         if code == 0:
             return output
+        raise self._failure(argv, code, output, deadline_s)
+
+    def read(
+        self, arguments: Sequence[str], profiles: Sequence[str] = (), deadline_s: float = 60.0
+    ) -> Mapping[str, Any]:
+        """What it prints as YAML, without its warnings. Raises ComposeFailed."""
+        from pytest_staging.yamltext import YamlText
+
+        argv = self.argv(arguments, profiles)
+        variables = {**self._variables, "COMPOSE_PROFILES": ",".join(profiles)}
+        with tempfile.TemporaryDirectory(prefix="staging-compose-") as folder:
+            complaints = Path(folder) / "stderr"
+            apart = ["sh", "-c", 'exec "$@" 2>"$0"', str(complaints), *argv]
+            code, output = run_logged(self._runner, apart, variables, deadline_s)
+            if code != 0:
+                raise self._failure(argv, code, durable.read_tail(complaints), deadline_s)
+        data = YamlText(output).data
+        if not isinstance(data, dict):
+            raise ComposeFailed(f"{shlex.join(argv)} printed no mapping of keys")
+        return data
+
+    def _failure(self, argv: Sequence[str], code: int | None, output: str, deadline_s: float) -> ComposeFailed:
         how = f"took longer than {deadline_s:g} s and was killed" if code is None else f"failed with status {code}"
         last = "\n".join(f"  {line}" for line in output.splitlines()[-TAIL_LINES:])
-        raise ComposeFailed(f"{shlex.join(argv)} {how}\n{last}".rstrip())
+        return ComposeFailed(f"{shlex.join(argv)} {how}\n{last}".rstrip())
+
+
+def create() -> list[str]:
+    """Makes every container and starts none."""
+    return ["up", "--no-start", "--no-build"]
 
 
 def up(services: Sequence[str] = ()) -> list[str]:

@@ -30,11 +30,16 @@ def read_containers(engine: Engine, project: str) -> list[ContainerFacts]:
     return sorted(found, key=lambda one: (one.service, one.name))
 
 
-def remove_project(engine: Engine, project: str) -> list[str]:
-    """Removes what carries the project's label, and names it: containers, networks and volumes."""
+def remove_project(engine: Engine, project: str, kept: str = "") -> list[str]:
+    """Removes what carries the project's label, and names it: containers, networks and volumes.
+
+    Containers whose names begin with `kept` stay.
+    """
     api = engine.client.api
     removed = []
     for one in engine.call("list containers", api.containers, all=True, filters=_of(project)):
+        if kept and any(name.startswith(f"/{kept}") for name in one["Names"]):
+            continue
         engine.call("remove", api.remove_container, one["Id"], v=True, force=True, accept=OVER)
         removed.append(f"container {one['Names'][0].lstrip('/')}")
     for one in engine.call("list networks", api.networks, filters=_of(project)):
