@@ -11,7 +11,18 @@ from pathlib import Path
 from pytest_staging import __version__
 from pytest_staging.model.errors import StagingError
 
-GROUPS = ("versions", "images", "hosts", "campaign", "promotion", "catalog", "calibrate", "policy", "schema")
+GROUPS = (
+    "versions",
+    "images",
+    "hosts",
+    "campaign",
+    "promotion",
+    "catalog",
+    "calibrate",
+    "policy",
+    "evidence",
+    "schema",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
