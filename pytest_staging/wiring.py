@@ -35,6 +35,7 @@ from pytest_staging.store import Workspace
 
 if TYPE_CHECKING:
     from pytest_staging.throughput.telemetry import Poller
+    from pytest_staging.throughput.watching import PolicyWatch
 
 TARGETS = {
     "local": "pytest_staging.targets.local:LocalTarget",
@@ -173,6 +174,20 @@ def make_policy_poller(
     )
     endpoint = Endpoint(build_url(spec, policy.queues), spec.timeout_s, login)
     return Poller(endpoint.fetch, partial(parse_depths, spec, policy.queues), offer, now_s, spec.interval_s, spec.url)
+
+
+def make_policy_watch(
+    workspace: Workspace, url: str, folder: Path, environment: Mapping[str, str] = os.environ
+) -> PolicyWatch:
+    """What takes the policy's status while a campaign runs; the token is STAGING_POLICY_TOKEN.
+
+    Raises UsageProblem and ContractError: without a good deploy/throughput.yaml there is nothing to judge by.
+    """
+    from pytest_staging.throughput.client import PolicyClient
+    from pytest_staging.throughput.watching import PolicyWatch
+
+    text = store.read_policy_text(workspace)
+    return PolicyWatch(PolicyClient(url, environment.get("STAGING_POLICY_TOKEN")), folder, text)
 
 
 def calibration_of(tool: Mapping[str, str], processes: int) -> Calibration | None:

@@ -19,8 +19,8 @@ GROUPS = (
     "promotion",
     "catalog",
     "calibrate",
-    "capacity",
-    "policy",
+GROUPS = ("versions", "images", "hosts", "campaign", "promotion", "catalog", "calibrate", "capacity", "policy")
+GROUPS += ("evidence", "schema")
     "schema",
 )
 
