@@ -18,6 +18,7 @@ INI = (
     ("staging_fail_on", "verdict that fails its test case: regression (default), inconclusive or never"),
     ("staging_html_report", "report.html at the end: auto (default, when the extra report is installed) or never"),
     ("staging_github", "step summary and annotations in jobs of GitHub Actions: auto (default) or never"),
+    ("staging_policy_api", "URL of the throughput policy whose status is taken before, during and after"),
     ("staging_lease_timeout_s", "how long a block waits for its host, in seconds (default: 3600)"),
 )
 INI_LISTS = (
@@ -64,6 +65,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     option("--staging-hosts", metavar="NAMES", action="append", default=[], help="hosts of targets.yaml (default: all)")
     option("--staging-vm", metavar="NAME", help="host of targets.yaml for the fixture staging_vm (default: the first)")
+    option("--staging-policy-api", metavar="URL", help="throughput policy whose status is taken as evidence")
     option("--staging-keep-failed", action="store_true", help="leave the container of a failed cell to be looked at")
     option("--force-rebuild-images", action="store_true", help="build every version before the campaign begins")
     option("--force-rebuild-mode", metavar="MODE", action="append", default=[], help="the same, for one mode")

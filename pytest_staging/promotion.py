@@ -31,6 +31,7 @@ class Evidence:
     cells_planned: int = 0
     changed: tuple[str, ...] = ()
     superseded_by: str | None = None
+    policy: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ def find_refusals(evidence: Evidence, baseline_slug: str) -> list[str]:
     found += [f"{what} is not what was measured" for what in evidence.changed]
     if evidence.superseded_by:
         found.append(f"a later campaign of the same versions stands: {evidence.superseded_by}")
+    found += evidence.policy
     if evidence.verdict != PASS:
         found.append(f"its verdict is {evidence.verdict} ({evidence.reason})")
     return found

@@ -109,6 +109,12 @@ def load_script_target(workspace: Workspace) -> ScriptSpec:
     return contract.parse_script_target(text, workspace.shown(path))
 
 
+def read_policy_text(workspace: Workspace) -> str:
+    """The text of deploy/throughput.yaml, which is good. Raises as `load_throughput`."""
+    load_throughput(workspace)
+    return (workspace.root / "deploy" / "throughput.yaml").read_text(encoding="utf-8")
+
+
 def load_throughput(workspace: Workspace, named: Path | None = None) -> ThroughputPolicy:
     """deploy/throughput.yaml, or the file that is `named`. Raises ContractError or WorkspaceError."""
     path = named or workspace.root / "deploy" / "throughput.yaml"

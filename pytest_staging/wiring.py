@@ -37,6 +37,7 @@ from pytest_staging.store import Workspace
 if TYPE_CHECKING:
     from pytest_staging.targets.generators import Generators
     from pytest_staging.throughput.telemetry import Poller
+    from pytest_staging.throughput.watching import PolicyWatch
 
 TARGETS = {
     "local": "pytest_staging.targets.local:LocalTarget",
@@ -218,6 +219,20 @@ def _version_there(tool: LoadTool, generators: Mapping[str, GeneratorSpec]) -> s
         return require_equal(tool.name, every.check())
     finally:
         every.close()
+
+
+def make_policy_watch(
+    workspace: Workspace, url: str, folder: Path, environment: Mapping[str, str] = os.environ
+) -> PolicyWatch:
+    """What takes the policy's status while a campaign runs; the token is STAGING_POLICY_TOKEN.
+
+    Raises UsageProblem and ContractError: without a good deploy/throughput.yaml there is nothing to judge by.
+    """
+    from pytest_staging.throughput.client import PolicyClient
+    from pytest_staging.throughput.watching import PolicyWatch
+
+    text = store.read_policy_text(workspace)
+    return PolicyWatch(PolicyClient(url, environment.get("STAGING_POLICY_TOKEN")), folder, text)
 
 
 def calibration_of(tool: Mapping[str, str], processes: int) -> Calibration | None:

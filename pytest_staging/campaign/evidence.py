@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -12,11 +13,13 @@ from pytest_staging.campaign.planning import load_pinned_benchmark
 from pytest_staging.campaign.records import Journal
 from pytest_staging.images.cache import ImageCache
 from pytest_staging.model.campaign import Campaign, CellSummary
-from pytest_staging.model.errors import StagingError, WorkspaceError
+from pytest_staging.model.errors import EvidenceMissing, StagingError, WorkspaceError
 from pytest_staging.model.record import CampaignRecord
 from pytest_staging.model.version import Version
 from pytest_staging.promotion import Evidence
 from pytest_staging.store import Workspace
+from pytest_staging.throughput.bundle import FOLDER, Bundle, judge_bundle, load_bundle
+from pytest_staging.throughput.judging import Answer
 
 NEAREST = 3
 ImagesOf = Callable[[str], ImageCache | None]
@@ -41,6 +44,7 @@ def gather_evidence(workspace: Workspace, slug: str, campaign_id: str, images_of
         cells_planned=aggregate["cells_planned"],
         changed=tuple(_changed(workspace, campaign, slug, record.summaries, images_of)),
         superseded_by=_superseding(workspace, campaign, slug),
+        policy=tuple(_policy_refusals(record, slug)) if record.benchmark.policy_evidence else (),
     )
 
 
@@ -67,6 +71,27 @@ def _nearest(workspace: Workspace, campaign_id: str) -> str:
     if like:
         return f" Did you mean {', '.join(like)}?"
     return f" The latest are {', '.join(known[-NEAREST:])}." if known else " There is none at all yet."
+
+
+def _policy_refusals(record: CampaignRecord, slug: str) -> Iterator[str]:
+    """Why the throughput policy's evidence, which the benchmark demands, does not carry the promotion."""
+    try:
+        bundle = load_bundle(record.folder / FOLDER)
+        finding = judge_bundle(bundle, (slug,))
+    except EvidenceMissing as error:
+        yield f"the benchmark demands the policy's evidence: {error}"
+        return
+    # Cells may have come since it was collected, and what is judged is what is there now.
+    if bundle.campaign_id != record.campaign.campaign_id or _differs(bundle, record):
+        yield "the policy's evidence was collected from other results; collect it again, with --replace"
+        return
+    if finding.answer is not Answer.ACCEPT:
+        reasons = (*finding.breaches, *finding.regressions, *finding.missing, *finding.not_improved)
+        yield f"the policy's evidence says {finding.answer.value}: {'; '.join(reasons)}"
+
+
+def _differs(bundle: Bundle, record: CampaignRecord) -> bool:
+    return bool(bundle.gathered.comparison != json.loads(json.dumps(record.aggregate)))
 
 
 def _changed(

@@ -22,8 +22,8 @@ GROUPS = (
     "compare",
     "catalog",
     "calibrate",
-    "capacity",
-    "policy",
+GROUPS = ("versions", "images", "hosts", "campaign", "promotion", "catalog", "calibrate", "capacity", "policy")
+GROUPS += ("evidence", "schema")
     "schema",
 )
 

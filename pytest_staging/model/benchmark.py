@@ -187,7 +187,10 @@ DEFAULT_SOURCES = (SourceSpec(kind=SourceKind.SERVICE),)
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
-    """The whole contract. `payloads` maps a function's name to its request body, a file beside benchmark.yaml."""
+    """The whole contract. `payloads` maps a function's name to its request body, a file beside benchmark.yaml.
+
+    With `policy_evidence` a promotion demands the accepted evidence of the throughput policy.
+    """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
     platform_modes: Annotated[tuple[str, ...], MinLen(1)]
@@ -200,6 +203,7 @@ class Benchmark:
     functions: tuple[str, ...] = field(default=())
     containers: ContainerLimits = NO_LIMITS
     sources: tuple[SourceSpec, ...] = DEFAULT_SOURCES
+    policy_evidence: bool = False
 
     @property
     def selected_functions(self) -> tuple[str, ...]:

@@ -220,3 +220,9 @@ class PolicyRefused(UsageProblem):
 
 class PolicyUnreachable(StagingError):
     """No policy API answers, or it does not let this token in."""
+
+
+class EvidenceMissing(StagingError):
+    """Evidence of a change is not there, not whole, or not what was collected."""
+
+    exit_code = 3

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _PATH = re.compile(r"[\w.@+-]+(?:/[\w.@+*?<>{}$-]*)+")
 _VARIABLE_PART = re.compile(r"[<*?{$].*|.*[*?]")
-NEAR = 0.8
+NEAR = 0.6
 
 
 def link_complaint(project: Project, document: Path, target: str) -> str | None:

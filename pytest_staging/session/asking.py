@@ -80,6 +80,7 @@ def read_orders(config: pytest.Config) -> Orders:
         retry_failed=option.staging_retry_failed,
         rebuild_all=option.force_rebuild_images,
         rebuild_modes=tuple(option.force_rebuild_mode),
+        policy_api=option.staging_policy_api or _ini(config, "staging_policy_api") or None,
     )
 
 

@@ -127,8 +127,6 @@ class DocumentFile(pytest.File):
             item: CheckItem = CheckItem.from_parent(
                 self, name=name, nodeid=f"{self.nodeid}::{name}", check=check, shown=shown
             )
-            if check.skip is not None:
-                item.add_marker(pytest.mark.skip(reason=check.skip))
             yield item
 
 
@@ -141,6 +139,9 @@ class CheckItem(pytest.Item):
         self._shown = shown
 
     def runtest(self) -> None:
+        if self.check.skip is not None:
+            # Not a mark: pytest would show those without the line.
+            raise pytest.skip.Exception(self.check.skip, _use_item_location=True)
         problems = self.check.run()
         if problems:
             lines = [f"{self._shown}:{one.line or self.check.line}: {one.message}" for one in problems]
@@ -152,7 +153,8 @@ class CheckItem(pytest.Item):
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
-        return self.path, self.check.line - 1, self.name
+        # Not the name, in which the terminal would turn every dot into '::'.
+        return self.path, self.check.line - 1, f"{self._shown}:{self.check.line} {self.check.kind}"
 
 
 def _default_arguments(config: pytest.Config) -> None:

@@ -52,6 +52,7 @@ class Orders:
     retry_failed: bool = False
     rebuild_all: bool = False
     rebuild_modes: tuple[str, ...] = ()
+    policy_api: str | None = None
 
     def forced_modes(self, campaign: Campaign) -> tuple[str, ...]:
         """The modes that are built before the campaign begins, whatever the cache holds."""
@@ -78,6 +79,7 @@ class Controller:
         self._orders = orders
         self._hosts = hosts
         self._calibration = wiring.calibration_of(campaign.load_tool, benchmark.load.processes)
+        self._watch = wiring.make_policy_watch(workspace, orders.policy_api, self.folder) if orders.policy_api else None
         self._held = ExitStack()
         self._cells = {cell.cell_id: cell for cell in campaign.cells}
         self._journal: Journal | None = None
@@ -139,6 +141,9 @@ class Controller:
             # A pipeline's log is a pipe, which would keep everything back until the end.
             self._reporter.flush()
         self._live = self._make_live_view()
+        if self._watch:
+            with exiting():
+                self._watch.begin()
         try:
             return (yield)
         finally:
@@ -177,6 +182,8 @@ class Controller:
         if self._journal is None or not self._stored:
             return
         with exiting():
+            if self._watch:
+                self._watch.end(finished=exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED))
             # Read again: the campaign's own copy must still be what it pinned.
             benchmark = load_pinned_benchmark(self.folder, self.campaign)
             self._aggregate = build_aggregate(self.campaign, benchmark, self._journal.finished())

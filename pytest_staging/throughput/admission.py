@@ -1,8 +1,10 @@
 """What a worker asks before it takes a job: how many jobs of its class may run now. This file needs nothing else.
 
 It is made to be copied into a worker's container: only the standard library, no other module of the package. A thread
-(or a task) asks the API every `refresh_s`; a check reads what was told last and takes no lock. When the API is silent for
-`stale_s`, the limits fall to the fail-safe: the floors that were told last, else those given here, else one job.
+(or a task) asks the API every `refresh_s`; a check reads what was told last and takes no lock. When the API is silent
+for `stale_s`, the limits fall to the fail-safe: the floors that were told last, else those given here, else one job.
+
+A limit is for all workers of a class together. Where there are several, each gets its part: `worker=2, workers=5`.
 
     admission = Admission("http://127.0.0.1:8642")
     if admission.admits("expensive", running): take_a_job()
@@ -35,17 +37,26 @@ class Limits:
         refresh_s: float = 0.5,
         stale_s: float = 15.0,
         timeout_s: float = 2.0,
+        worker: int = 0,
+        workers: int = 1,
     ) -> None:
-        """`fail_safe` maps classes to what they may do before the API was ever heard. Raises ValueError for bad ones."""
+        """`fail_safe` maps classes to what they may do before the API was ever heard; `worker` counts from 0.
+
+        Raises ValueError for settings that cannot be.
+        """
         if not base_url.startswith(("http://", "https://")):
             raise ValueError(f"{base_url}: is no http or https URL")
         if refresh_s <= 0 or timeout_s <= 0 or stale_s <= refresh_s:
             raise ValueError("refresh_s and timeout_s must be more than 0, and stale_s more than refresh_s")
+        if not 0 <= worker < workers:
+            raise ValueError(f"worker {worker} of {workers}: it counts from 0")
+        self._place = (worker, workers)
         self.refresh_s, self.timeout_s, self.stale_s = refresh_s, timeout_s, stale_s
         self.problem = "the policy API was not asked yet"
         self._url, self._token = base_url.rstrip("/") + PATH, token
         self._limits: dict[str, int] = {}
-        self._floors: dict[str, int] = dict(fail_safe or {})
+        self._floors: dict[str, int] = self._parts(fail_safe or {})
+        self._last_resort = self._part(LAST_RESORT)
         self._good_until = float("-inf")
         # No proxy of the environment: who may run jobs is nothing to ask through somebody else.
         handlers: list[Any] = [urllib.request.ProxyHandler({})]
@@ -54,10 +65,10 @@ class Limits:
         self._opener = urllib.request.build_opener(*handlers)
 
     def limit(self, class_name: str) -> int:
-        """Jobs of that class that may run at once over all of its workers. At least 1."""
+        """Jobs of that class that this worker may run at once. Over all workers there is at least one."""
         if time.monotonic() < self._good_until:
-            return self._limits.get(class_name, LAST_RESORT)
-        return self._floors.get(class_name, LAST_RESORT)
+            return self._limits.get(class_name, self._last_resort)
+        return self._floors.get(class_name, self._last_resort)
 
     def admits(self, class_name: str, running: int) -> bool:
         """Whether one more job may begin while so many of the class run."""
@@ -79,6 +90,14 @@ class Limits:
         self.problem = ""
         return True
 
+    def _parts(self, limits: Mapping[str, int]) -> dict[str, int]:
+        return {name: self._part(limit) for name, limit in limits.items()}
+
+    def _part(self, limit: int) -> int:
+        """The parts of all workers add up to the limit."""
+        worker, workers = self._place
+        return limit // workers + (worker < limit % workers)
+
     def _fetch(self, deadline_s: float) -> Any:
         headers = {"Accept": "application/json"}
         if self._token:
@@ -98,7 +117,7 @@ class Limits:
         if not limits or min(limits.values()) < 1 or min(floors.values()) < 1:
             raise ValueError("the answer holds no limits")
         # Replaced as a whole: a check sees the old limits or the new ones.
-        self._floors, self._limits = {**self._floors, **floors}, limits
+        self._floors, self._limits = {**self._floors, **self._parts(floors)}, self._parts(limits)
         self._good_until = asked_s + self.stale_s
 
 

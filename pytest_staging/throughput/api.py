@@ -153,7 +153,7 @@ def build_app(service: PolicyService) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _explain)
     app.add_exception_handler(PolicyRefused, lambda _, error: _problem(422, str(error)))
     app.add_exception_handler(StorageError, lambda _, error: _problem(507, str(error)))
-    _describe_tokens(app)
+    _describe(app, service)
     return app
 
 
@@ -232,7 +232,32 @@ def _problem(status: int, detail: str) -> JSONResponse:
     return JSONResponse({"detail": detail}, status_code=status)
 
 
-def _describe_tokens(app: FastAPI) -> None:
+def _describe(app: FastAPI, service: PolicyService) -> None:
+    """Publishes what this policy takes: its presets and bounds; and that tokens are asked for."""
     made = app.openapi()
-    made.setdefault("components", {})["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+    presets, bounds = list(service.policy.presets), service.policy.override
+    shapes = made["components"]["schemas"]
+    for name in ("OverrideRequest", "PresetRequest"):
+        shapes[name]["properties"]["preset"]["enum"] = presets
+    ttl = shapes["OverrideRequest"]["properties"]["ttl_seconds"]
+    ttl["anyOf"] = [{"type": "number", "minimum": bounds.min_ttl_s, "maximum": bounds.max_ttl_s}, {"type": "null"}]
+    for path, operations in made["paths"].items():
+        for operation in operations.values():
+            for parameter in operation.get("parameters", ()):
+                if parameter["name"] == "preset":
+                    parameter["schema"] = {"type": "string", "enum": presets}
+        _allow(app, path, ", ".join(method.upper() for method in operations))
+    made["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
     made["security"] = [{"token": []}]
+    # FastAPI makes it anew when a route was added, without what was written into it here.
+    app.openapi = lambda: made  # type: ignore[method-assign]
+
+
+def _allow(app: FastAPI, path: str, methods: str) -> None:
+    """Answers every other method with the ones that there are; the framework would name those of the first route."""
+
+    async def refuse(_: Request) -> JSONResponse:
+        return JSONResponse({"detail": f"this path takes {methods}"}, status_code=405, headers={"Allow": methods})
+
+    others = sorted({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"} - set(methods.split(", ")))
+    app.add_route(path, refuse, methods=others, include_in_schema=False)

@@ -13,6 +13,10 @@ from pytest_staging.throughput.access import is_loopback
 
 BASE = "/workflows/throughput-policy"
 MAX_ANSWER_BYTES = 4 << 20
+FIELDS = (
+    "requested_preset", "active_preset", "policy_active", "queue_pressure_level", "fail_safe", "fail_safe_reason",
+    "sustained_seconds", "sustained_seconds_required", "cooldown_remaining_seconds", "class_states", "queue_states",
+)  # fmt: skip
 UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -45,7 +49,10 @@ class PolicyClient:
 
     def status(self) -> dict[str, Any]:
         """The published status. As every call: raises PolicyUnreachable or PolicyRefused."""
-        return self._call("GET", "status")
+        status = self._call("GET", "status")
+        if missing := [name for name in FIELDS if name not in status]:
+            raise PolicyUnreachable(f"what answers at {self.base_url} is no policy API: it tells no {missing[0]}.")
+        return status
 
     def requested(self) -> dict[str, Any]:
         """The preset that is set, and the one before it."""

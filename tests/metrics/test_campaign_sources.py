@@ -83,7 +83,7 @@ def make(root: Path, broker: Broker) -> None:
 
 def run(root: Path, **more: str) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    quiet = ("-p", "no:locust", "-p", "no:hypothesispytest", "-p", "no:anyio")
+    quiet = ("-p", "no:locust", "-p", "no:hypothesispytest", "-p", "no:anyio", "-p", "no:schemathesis")
     command = [sys.executable, "-m", "pytest", *quiet, "--staging-campaign", "--runs", "1", "--campaign-id", "c"]
     return subprocess.run(command, cwd=root, env={**kept, **more}, capture_output=True, text=True, timeout=150)
 

@@ -19,7 +19,7 @@ from workspaces import SERVICE, make_version, make_workspace, write_benchmark
 T = TypeVar("T")
 DEADLINE_S = 150.0
 # Plugins that this suite needs and a campaign does not: they only cost start-up time here.
-QUIET = ("-p", "no:locust", "-p", "no:hypothesispytest", "-p", "no:anyio")
+QUIET = ("-p", "no:locust", "-p", "no:hypothesispytest", "-p", "no:anyio", "-p", "no:schemathesis")
 ONE_MODE = "[pytest]\nstaging_required_modes = native\nstaging_html_report = never\n"
 
 
