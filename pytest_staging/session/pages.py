@@ -13,11 +13,12 @@ PAGE = "report.html"
 def write_page(record: CampaignRecord, wanted: str) -> str:
     """Writes report.html and gives its line for the summary; empty when the ini option says never."""
     path = record.folder / PAGE
-    durable.remove(path)  # an earlier session's would tell an earlier result
+    if path.exists():
+        durable.remove(path)  # an earlier session's would tell an earlier result
     if wanted == "never":
         return ""
     if missing_packages():
-        return f"no {PAGE}: {' and '.join(missing_packages())} are not installed here ({PIP})"
+        return f"no {PAGE}: {' and '.join(missing_packages())} not installed here ({PIP})"
     try:
         text = render_html(record)
     except Exception as error:
