@@ -218,6 +218,18 @@ def test_log_tails_and_numbers_open(seen: Opened) -> None:
     assert "failed" in details.locator("tbody tr").nth(2).inner_text()
 
 
+def test_the_longest_names_do_not_widen_the_page(browser: Any, tmp_path: Path) -> None:
+    """XP-04: slugs of 100 letters, and a reason without a space, wrap at 380 px."""
+    slugs = ("a" * 100, "b" * 100)
+    record = make_record(4, candidates=slugs, alter=failing(2, slugs[0], reason="x" * 400, tail="y" * 400))
+    path = tmp_path / "long.html"
+    path.write_text(render_html(record), encoding="utf-8")
+    for width in (380, 1280):
+        with opened(browser, path, width=width) as found:
+            found.page.locator("details").evaluate_all("(all) => all.forEach((one) => { one.open = true; })")
+            assert found.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
 def test_ten_thousand_cells_open(browser: Any, tmp_path: Path) -> None:
     """XP-04: a report of 10,000 cells opens, draws its groups and scrolls to its end."""
     record = make_record(2500, alter=lambda one: replace(one, phases={}))

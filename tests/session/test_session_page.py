@@ -42,7 +42,7 @@ def test_without_the_extra_a_line_says_how_to_get_it(
 ) -> None:
     """XP-04: no file, and least of all an older one."""
     monkeypatch.setitem(sys.modules, "vl_convert", None)
-    line = pages.write_page(record, "")
+    line = pages.write_page(record, "auto")
     assert line == "no report.html: vl_convert not installed here (pip install 'pytest-staging[report]')"
     assert not (record.folder / pages.PAGE).exists()
 
@@ -60,4 +60,13 @@ def test_a_drawing_that_fails_costs_no_result(record: CampaignRecord, monkeypatc
 
     monkeypatch.setattr(pages, "missing_packages", list)
     monkeypatch.setattr(pages, "render_html", broken)
-    assert pages.write_page(record, "").startswith("no report.html: RuntimeError: no font.")
+    assert pages.write_page(record, "auto").startswith("no report.html: RuntimeError: no font.")
+
+
+def test_another_value_of_the_option_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    """XP-04: exit code of bad input, with the values that there are."""
+    root = make_small(tmp_path / "w", ini="[pytest]\nstaging_required_modes = native\nstaging_html_report = no\n")
+    done = run_campaign(root)
+    assert done.returncode == 2
+    assert "staging_html_report = no: known are auto, never." in done.stdout
+    assert not folder_of(root).exists()
