@@ -10,7 +10,7 @@ from pytest_staging.reports.markdown import NOTHING, show_value
 
 def render_trends(history: History) -> Iterator[str]:
     """Lines: promotions, a row per metric with its first and latest median and what changed, what was left out."""
-    yield f"{len(history.campaigns)} campaigns, {len(history.promotions)} promotions"
+    yield f"campaigns: {len(history.campaigns)}, promotions: {len(history.promotions)}"
     for one in history.promotions:
         by = f" by campaign {one.campaign_id}" if one.campaign_id else ""
         yield f"promoted {one.at}: {one.slug} in place of {one.replaced or 'none'}{by}"

@@ -53,6 +53,7 @@ class Orders:
     rebuild_all: bool = False
     rebuild_modes: tuple[str, ...] = ()
     policy_api: str | None = None
+    html_report: str = "auto"
 
     def forced_modes(self, campaign: Campaign) -> tuple[str, ...]:
         """The modes that are built before the campaign begins, whatever the cache holds."""
@@ -216,7 +217,7 @@ class Controller:
             summaries=self._journal.finished(),
             aggregate=self._aggregate or {},
         )
-        return write_page(record, str(self.config.getini("staging_html_report")))
+        return write_page(record, self._orders.html_report)
 
     def _open(self) -> None:
         """Makes the campaign's folder, or takes it over; nobody else writes into it from here on."""

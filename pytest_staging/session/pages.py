@@ -8,16 +8,18 @@ from pytest_staging.reports.html import PIP, missing_packages, render_html
 from pytest_staging.session.summary import shown
 
 PAGE = "report.html"
+WANTED = ("auto", "never")
 
 
 def write_page(record: CampaignRecord, wanted: str) -> str:
-    """Writes report.html and gives its line for the summary; empty when the ini option says never."""
+    """Writes report.html and gives its line for the summary; empty when `wanted` is never."""
     path = record.folder / PAGE
-    durable.remove(path)  # an earlier session's would tell an earlier result
+    if path.exists():
+        durable.remove(path)  # an earlier session's would tell an earlier result
     if wanted == "never":
         return ""
     if missing_packages():
-        return f"no {PAGE}: {' and '.join(missing_packages())} are not installed here ({PIP})"
+        return f"no {PAGE}: {' and '.join(missing_packages())} not installed here ({PIP})"
     try:
         text = render_html(record)
     except Exception as error:

@@ -39,12 +39,12 @@ def find_changes(values: Sequence[float]) -> list[Change]:
 
 
 def _p_of_order(signal: Any) -> float:
-    """How often a shuffled series has as clear a step or trend: the smaller of both p, doubled."""
+    """How often a shuffled series has as clear a step, or neighbours as alike: the smaller of both p, doubled."""
     import numpy as np
 
     shuffled = np.random.default_rng(20260101).permuted(np.tile(signal, (PERMUTATIONS, 1)), axis=1)
     found = []
-    for statistic in (_step_size, _slope_size):
+    for statistic in (_step_size, _likeness):
         own, others = statistic(signal[None, :])[0], statistic(shuffled)
         found.append((1 + int((others >= own - 1e-12).sum())) / (PERMUTATIONS + 1))
     return 2 * min(found)
@@ -61,12 +61,11 @@ def _step_size(series: Any) -> Any:
     return np.abs(sums / np.sqrt(before * (count - before) / count)).max(axis=1)
 
 
-def _slope_size(series: Any) -> Any:
-    """Of each row: the size of its least-squares slope."""
+def _likeness(series: Any) -> Any:
+    """Of each row: how like its neighbours each value is (von Neumann); tells a level that comes back, and a drift."""
     import numpy as np
 
-    at = np.arange(series.shape[1]) - (series.shape[1] - 1) / 2
-    return np.abs((series - series.mean(axis=1, keepdims=True)) @ at)
+    return -(np.diff(series, axis=1) ** 2).sum(axis=1)
 
 
 def _located(signal: Any, relative: bool) -> list[Change]:

@@ -12,12 +12,15 @@ TESTS = Path(__file__).parents[1]
 sys.path += [path for folder in ("campaign", "verdict") if (path := str(TESTS / folder)) not in sys.path]
 
 from cells import make_campaign  # noqa: E402
-from made_up import BENCHMARK, measured  # noqa: E402
+from made_up import BENCHMARK, METRICS, make_benchmark, measured  # noqa: E402
 
 from pytest_staging.campaign.comparing import build_aggregate  # noqa: E402
 from pytest_staging.model.campaign import CellSummary  # noqa: E402
 from pytest_staging.model.record import CampaignRecord  # noqa: E402
 
+ALL = BENCHMARK
+FEW = make_benchmark({name: METRICS[name] for name in ("p95", "heap_peak")})
+"""One metric that counts and one that does not: quick to draw, for tests of the words around the plots."""
 HOST = {"name": "lab", "cpu": "Made Up 3000", "cpus": 2, "kernel": "Linux 6", "machine": "x86_64",
         "memory_bytes": 2**33, "load_average_1min": 0.25}  # fmt: skip
 EVIL = "<script>document.title='owned'</script><img src=x onerror=alert(1)>"
@@ -30,7 +33,7 @@ def make_record(
     change: Change | None = None,
     alter: Callable[[CellSummary], CellSummary | None] = lambda one: one,
     candidates: tuple[str, ...] = ("fast",),
-    benchmark: Any = BENCHMARK,
+    benchmark: Any = FEW,
     **campaign: Any,
 ) -> CampaignRecord:
     """A campaign of which nothing differs but noise. `change` alters metrics, `alter` whole cells; None drops one."""

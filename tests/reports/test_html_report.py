@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from html_cases import EVIL, failing, make_record
+from html_cases import ALL, EVIL, failing, make_record
 from made_up import slower
 from workspaces import give_up
 
@@ -172,7 +172,7 @@ def test_nothing_refers_to_the_network() -> None:
 
 def test_every_plot_has_a_text_and_a_table() -> None:
     """XP-04: a reader who sees no plot gets the numbers: each plot has a text, each table its heads."""
-    read = Reader(render_html(make_record(6)))
+    read = Reader(render_html(make_record(6, benchmark=ALL)))
     plots = [attributes for tag, attributes in read.elements if "plot" in (attributes.get("class") or "").split()]
     tables = [tag for tag, _ in read.elements if tag == "table"]
     # Two forest plots and the phases are there wide and narrow; then five metrics in two modes, of which one is n/a.
@@ -185,7 +185,7 @@ def test_every_plot_has_a_text_and_a_table() -> None:
 
 def test_advisory_and_inapplicable_metrics_are_marked() -> None:
     """XP-04: brackets for what is not counted, n/a for what cannot exist."""
-    text = text_of(make_record(10))
+    text = text_of(make_record(10, benchmark=ALL))
     assert "✓ (pass)" in text
     assert "gc_pause native – –" in text
     assert "n/a" in text
@@ -198,7 +198,7 @@ def test_zeros_and_unbounded_intervals_are_drawn() -> None:
         if cell.platform_mode == "jvm" and cell.run_index == 2:
             metrics["gc_pause"] = 0.0
 
-    text = text_of(make_record(3, change=zero))
+    text = text_of(make_record(3, change=zero, benchmark=ALL))
     assert "Difference, candidate minus baseline, in share" in text
     assert "Difference, candidate minus baseline, in ms" in text
     assert "unbounded" in text
@@ -232,7 +232,8 @@ def test_size_limits() -> None:
         bad = one.run_index % 10 == 3 and one.version_slug == "fast"
         return replace(one, outcome="failed", reason="x" * 500, log_tail="y" * 100_000) if bad else one
 
-    small, large = make_record(10, alter=failed), make_record(2500, alter=failed)
+    small = make_record(10, alter=failed, benchmark=ALL)
+    large = make_record(2500, alter=failed, benchmark=ALL)
     assert (len(small.campaign.cells), len(large.campaign.cells)) == (40, 10_000)
     assert len(render_html(small).encode()) < 2_000_000
     page = render_html(large)

@@ -195,22 +195,22 @@ def _draw_wide(marks: list[dict[str, Any]], scale: _Scale) -> str:
     data = rows_of(marks)
     width, step = 430, 30
     words = [
-        alt.Chart(data).mark_text(align="left", color=INK, fontSize=13, fontWeight=600, limit=110).encode(
+        alt.Chart(data).mark_text(aria=False, align="left", color=INK, fontSize=13, fontWeight=600, limit=110).encode(
             x=alt.value(-192), y=_row(), text="label:N"),
-        alt.Chart(data).mark_text(align="left", color=MUTED, fontSize=12, limit=74).encode(
+        alt.Chart(data).mark_text(aria=False, align="left", color=MUTED, fontSize=12, limit=74).encode(
             x=alt.value(-82), y=_row(), text="mode:N"),
-        alt.Chart(data).mark_text(align="right", color=INK, fontSize=13, fontWeight=600).encode(
+        alt.Chart(data).mark_text(aria=False, align="right", color=INK, fontSize=13, fontWeight=600).encode(
             x=alt.value(width + 62), y=_row(), text="numbers:N"),
-        alt.Chart(data).mark_text(align="left", color=MUTED, fontSize=12, limit=130).encode(
+        alt.Chart(data).mark_text(aria=False, align="left", color=MUTED, fontSize=12, limit=130).encode(
             x=alt.value(width + 72), y=_row(), text="interval:N"),
-        alt.Chart(data).mark_text(align="left", fontSize=13, fontWeight=600).encode(
+        alt.Chart(data).mark_text(aria=False, align="left", fontSize=13, fontWeight=600).encode(
             x=alt.value(width + 206), y=_row(), text="word:N", color=alt.Color("colour:N", scale=None)),
     ]  # fmt: skip
     kind = "ratio" if scale.log else "difference"
     heads = (("metric", -192, "left"), ("mode", -82, "left"), (kind, width + 62, "right"),
              ("95 % interval", width + 72, "left"), ("verdict", width + 206, "left"))  # fmt: skip
     words += [
-        alt.Chart(rows_of([{"head": head}])).mark_text(align=align, color=MUTED, fontSize=11, aria=False).encode(
+        alt.Chart(rows_of([{"head": head}])).mark_text(aria=False, align=align, color=MUTED, fontSize=11).encode(
             x=alt.value(x), y=alt.value(-10), text="head:N")
         for head, x, align in heads
     ]  # fmt: skip
@@ -225,9 +225,10 @@ def _draw_narrow(marks: list[dict[str, Any]], scale: _Scale) -> str:
              for mark in marks]  # fmt: skip
     data = rows_of(named)
     words = [
-        alt.Chart(data).mark_text(align="left", color=INK, fontSize=13, fontWeight=600, dy=-14, limit=190).encode(
+        alt.Chart(data).mark_text(
+            aria=False, align="left", color=INK, fontSize=13, fontWeight=600, dy=-14, limit=190).encode(
             x=alt.value(0), y=_row(), text="name:N"),
-        alt.Chart(data).mark_text(align="right", fontSize=13, fontWeight=600, dy=-14).encode(
+        alt.Chart(data).mark_text(aria=False, align="right", fontSize=13, fontWeight=600, dy=-14).encode(
             x=alt.value(316), y=_row(), text="end_word:N", color=alt.Color("colour:N", scale=None)),
     ]  # fmt: skip
     return draw(alt.layer(*_body(named, scale, 9), *words), 316, 52 * len(marks), (12, 4, 12, 26))

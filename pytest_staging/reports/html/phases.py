@@ -78,10 +78,11 @@ def _draw(
         x=x, x2="to:Q", y=y, description="tip:N", color=alt.Color("colour:N", scale=None))  # fmt: skip
     side = alt.value(-left)
     names_ = alt.Chart(rows_of(labels)).mark_text(
-        align="left", color=INK, fontSize=13, limit=(left or width) - 10, dy=0 if left else -13
+        aria=False, align="left", color=INK, fontSize=13, limit=(left or width) - 10, dy=0 if left else -13
     ).encode(x=side, y=y, text="name:N")  # fmt: skip
-    total = alt.Chart(rows_of(labels)).mark_text(align="left" if left else "right", color=MUTED, fontSize=12,
-                                                 dy=0 if left else -13).encode(
+    total = alt.Chart(rows_of(labels)).mark_text(
+        aria=False, align="left" if left else "right", color=MUTED, fontSize=12, dy=0 if left else -13
+    ).encode(
         x=alt.value(width + 8 if left else width), y=y, text=alt.Text("total:Q", format=".2f"))  # fmt: skip
     height = (28 if left else 46) * len(rows)
     return draw(alt.layer(bars, names_, total), width, height, (left or 12, 4, 60 if left else 12, 24))

@@ -145,7 +145,7 @@ def _points(
             lines = [f"run {run}, {mode}: {one.slug}", show_value(value, unit)]
             if one is not series[0] and before:
                 lines.append(f"ratio {value / before:.3f} to {show_value(before, unit)}")
-            lines.append(f"measured as number {place + 1} of its block, {cells[run, mode, one.slug].started_at}")
+            lines += [f"number {place + 1} of its block", cells[run, mode, one.slug].started_at]
             at = run + (place - (versions - 1) / 2) * 0.5 / max(versions - 1, 1)
             found.append({"x": at, "y": value, "run": run, "slug": one.slug, "colour": one.colour,
                           "shape": one.shape, "fill": PAPER if one is series[0] else one.colour,

@@ -168,7 +168,9 @@ def _levels(alt: Any, x: Any, y: Any, trend: Trend) -> list[Any]:
         return []
     bars, flags = [], []
     for change in trend.changes:
-        own = [(point.place, point.baseline) for point in trend.points if point.baseline is not None]
+        by = next(point.yardstick for point in trend.points if point.place == change.end)
+        alike = [point for point in trend.points if point.yardstick == by]
+        own = [(point.place, point.baseline) for point in alike if point.baseline is not None]
         if change.kind == "drift":
             inside = [(place, value) for place, value in own if change.start <= place <= change.end]
             bars.append({"x": change.start + 1, "y": inside[0][1], "x2": change.end + 1, "y2": inside[-1][1]})
