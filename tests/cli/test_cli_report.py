@@ -1,4 +1,4 @@
-"""`staging-manager report`: every format from a campaign's folder, the same everywhere, and plain words for mistakes."""
+"""`staging-manager report`: every format from a campaign's folder, the same everywhere; plain words for mistakes."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_every_format_has_its_renderer(name):
 
 
 def test_html_is_written_beside_the_campaign_and_opened(root, capsys, monkeypatch):
-    """XP-04: html is the default; --open hands the file to a browser, and says so when there is none."""
+    """XP-05: html is the default; --open hands the file to a browser, and says so when there is none."""
     pytest.importorskip("pytest_staging.reports.html", reason="the HTML report is not there")
     pytest.importorskip("jinja2", reason="the extra `report` is not installed")
     pytest.importorskip("altair", reason="the extra `report` is not installed")

@@ -116,7 +116,7 @@ def test_few_cells_keep_their_whole_log():
 
 @pytest.mark.parametrize("limit", [400, 1000])
 def test_what_a_run_writes_is_shortened_alike(limit):
-    """PT-05: reports of a run lose the middle of a failure and of captured output beyond the limit, and nothing else."""
+    """PT-05: reports of a run lose the middle of a failure and of captured output beyond the limit, no more."""
     report = SimpleNamespace(longrepr="a" * 5000, sections=[("Captured stdout call", "b" * 5000), ("short", "c")])
     shorten_report(report, limit)
     assert len(report.longrepr) < limit + 60

@@ -109,7 +109,7 @@ def test_it_begins_with_the_verdict_and_ends_with_what_to_do(name):
 @pytest.mark.parametrize("width", [24, 40, 80])
 def test_a_command_over_several_lines_is_still_one(width):
     """PT-03: what is printed over several lines is, for a shell, the same command."""
-    words = ["staging-manager", "promote", "--candidate", "c" * 100, "--why", "it's 5 % faster", "--campaign-id", "i" * 57]
+    words = ["staging-manager", "promote", "--candidate", "c" * 100, "--why", "it's 5 % faster", "--id", "i" * 57]
     lines = wrap_command("next: ", shlex.join(words), width)
     assert all(len(line) <= width for line in lines if "'" not in line)
     text = "\n".join(lines).removeprefix("next: ")

@@ -63,7 +63,7 @@ def still(monkeypatch):
 @pytest.mark.usefixtures("still")
 @pytest.mark.parametrize("lines", [["one"], ["one", "two", "three"]], ids=["one", "three"])
 def test_what_is_written_stays_as_it_was_written(terminal, lines):
-    """PT-01: whatever pytest writes, with the live view drawn after every part of it, the screen ends up the same."""
+    """PT-01: whatever pytest writes, with the view drawn after every part of it, the screen ends up the same."""
     writer, look = terminal
     parts = ["whole line\n", "half ", "a line", "\n", "\rrewritten", "\rreplaced.", "\n", "x" * 29, "y" * 40, "\n", "ü", "é\n",
              *(f"line {number}\n" for number in range(12)), "the end\n"]
@@ -194,14 +194,14 @@ def test_what_has_no_room_is_counted(tmp_path):
 
 
 def test_the_estimate_is_the_median_of_complete_pairs():
-    """PT-01: pairs of passed cells only; the baseline's value is the divisor; a later result replaces an earlier one."""
+    """PT-01: pairs of passed cells only; the baseline's value divides; a later result replaces an earlier one."""
     campaign = make_campaign(runs=3, modes=("jvm",))
     ratios = {1: 2.0, 2: 4.0, 3: 9.0}
     standing = Standing(campaign, BENCHMARK, {})
     for cell in campaign.cells:
         value = 10.0 * (ratios[cell.run_index] if cell.version_slug == "fast" else 1.0)
         standing.add(make_summary(cell, p95=value))
-    assert standing.render() == ["  fast jvm, 3 pairs: p95 4.000".strip()]
+    assert standing.render() == ["fast jvm, 3 pairs: p95 4.000"]
     last = next(cell for cell in campaign.cells if cell.run_index == 3 and cell.version_slug == "fast")
     standing.add(make_summary(last, "failed", p95=999.0))
     assert standing.render() == ["fast jvm, 2 pairs: p95 3.000"]

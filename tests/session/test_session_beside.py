@@ -103,7 +103,7 @@ def test_html(beside):
 
 
 def test_cov(beside):
-    """PT-01: with pytest-cov, also where it traces child processes, workers run, and no service or load tool is traced."""
+    """PT-01: with pytest-cov, also where it traces child processes, workers run and no service is traced."""
     root, result = beside["cov"]
     assert active_in(result, "cov")
     assert result.returncode == 0, result.stdout
@@ -127,7 +127,7 @@ def test_randomly(beside, name):
 
 def test_all_of_them_at_once(beside):
     """PT-01: with all of them and -v each cell and each verdict is one test, and the summary is there."""
-    root, result = beside["serial"]
+    _, result = beside["serial"]
     assert all(active_in(result, name) for name in ALL)
     assert len(re.findall(r"::campaign\[\S+\] PASSED", result.stdout)) == 4
     assert len(re.findall(r"::verdict\[\S+\] SKIPPED", result.stdout)) == 5

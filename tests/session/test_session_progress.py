@@ -25,7 +25,7 @@ def seen_in(frames, pattern):
 
 
 def test_live_lines_say_which_cell_is_in_which_phase(live):
-    """PT-01: on a terminal live lines say what runs in which phase, how many cells and blocks are done, what is left."""
+    """PT-01: on a terminal live lines say what runs in which phase, how many cells and blocks are done."""
     assert live.code == 0, live.written
     cells = seen_in(live.frames, LIVE)
     assert {cell for cell, _ in cells} == {f"run00{run}-native-{slug}" for run in (1, 2)
@@ -36,7 +36,7 @@ def test_live_lines_say_which_cell_is_in_which_phase(live):
 
 
 def test_a_running_estimate_is_shown_as_what_it_is(live):
-    """PT-01: once a block is complete, the median ratio of the pairs so far, with their number and without a verdict."""
+    """PT-01: once a block is complete, the median ratio of the pairs so far, with their number, without a verdict."""
     shown = [frame for frame in live.frames if any("1 pair: p95 " in line for line in frame)]
     assert shown, live.written
     for frame in shown:
