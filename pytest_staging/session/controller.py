@@ -201,6 +201,7 @@ class Controller:
         self._held.enter_context(exclusive(self.folder))
         if self._orders.resumed:
             sweep(self.folder)
+            remove_phases(self.folder)
         self._journal = Journal(self.folder, self.campaign, self._orders.retry_failed)
         if self._journal.summaries.keys() != self._finished.keys():
             raise WorkspaceError(

@@ -159,6 +159,19 @@ def test_an_unknown_format_names_all(root, capsys):
     assert all(name in said for name in RENDERERS)
 
 
+def test_an_output_that_is_no_file_is_written_to(root, tmp_path):
+    """XP-05: --output /dev/stdout prints, a link keeps leading where it led, a folder is refused."""
+    printed = report(root, "c", "--format", "md", "--output", "/dev/stdout").stdout.decode()
+    assert printed.startswith("# Campaign c")
+    assert Path("/dev/stdout").is_symlink()
+    target, link = tmp_path / "target.md", tmp_path / "link.md"
+    link.symlink_to(target)
+    assert call(root, "c", "--format", "md", "--output", str(link)) == 0
+    assert link.is_symlink()
+    assert target.read_text().startswith("# Campaign c")
+    assert call(root, "c", "--format", "md", "--output", str(tmp_path)) == 1
+
+
 def test_a_changed_benchmark_is_refused(root, tmp_path):
     """SM-11: a report with another benchmark than the pinned one fails and names the file, without a traceback."""
     other = tmp_path / "w"

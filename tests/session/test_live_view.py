@@ -65,8 +65,8 @@ def still(monkeypatch):
 def test_what_is_written_stays_as_it_was_written(terminal, lines):
     """PT-01: whatever pytest writes, with the view drawn after every part of it, the screen ends up the same."""
     writer, look = terminal
-    parts = ["whole line\n", "half ", "a line", "\n", "\rrewritten", "\rreplaced.", "\n", "x" * 29, "y" * 40, "\n", "ü", "é\n",
-             *(f"line {number}\n" for number in range(12)), "the end\n"]
+    parts = ["whole line\n", "half ", "a line", "\n", "\rrewritten", "\rreplaced.", "\n", "x" * 29, "y" * 40, "\n",
+             "ü", "é\n", *(f"line {number}\n" for number in range(12)), "the end\n"]
     plain = Screen(10, 30)
     live = LiveView(writer, lambda rows: lines[:rows])
     drawn = 0
