@@ -93,6 +93,8 @@ def render_summary(
         yield from wrap(f"wrote {shown(folder / name)}", width)
     words, command = follow_up(campaign, aggregate)
     yield ""
+    if len(campaign.candidate_slugs) > 1 and not campaign.smoke:
+        yield from wrap("; ".join(f"{slug}: {one['verdict']}" for slug, one in aggregate["candidates"].items()), width)
     yield from wrap(words, width)
     yield from wrap_command("next: ", command, width)
 
