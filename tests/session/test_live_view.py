@@ -10,6 +10,7 @@ import sys
 import termios
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -180,11 +181,14 @@ def test_what_has_no_room_is_counted(tmp_path):
     for worker in range(6):
         write_phase(tmp_path, f"run00{worker}-jvm-a", "load", worker, f"vm{worker}")
     campaign = make_campaign(runs=2)
-    known = {cell.cell_id: make_summary(cell, p50=2.0, p95=4.0, throughput=0.0) for cell in campaign.cells[:4]}
+    known = {cell.cell_id: replace(make_summary(cell, p50=2.0, p95=4.0, throughput=0.0), host={"name": "vm0"})
+             for cell in campaign.cells[:4]}
     standing, phases = Standing(campaign, BENCHMARK, known), read_phases(tmp_path)
     now = phases[0].since + 5
     few = render_live(phases, Estimate(8), standing, 4, now)
     assert [line.split()[0] for line in few] == ["0/8", "vm0", "vm1", "and"]
+    assert few[1] == "  vm0  run000-jvm-a  load 5 s, 2 blocks done"
+    assert few[2].endswith(", 0 blocks done")
     assert few[-1] == "and 4 more"
     many = render_live(phases, Estimate(8), standing, 20, now)
     assert many[0] == "0/8 cells, 2/4 blocks"
