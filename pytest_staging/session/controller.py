@@ -141,6 +141,12 @@ class Controller:
                 self._live.close()
             remove_phases(self.folder)
 
+    def pytest_enter_pdb(self) -> None:
+        # Whoever debugs has the terminal for good: where the cursor is then, nobody knows.
+        if self._live:
+            self._live.close()
+            self._live = None
+
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_logstart(self) -> Generator[None]:
         with self._hidden():

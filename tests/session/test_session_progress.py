@@ -109,6 +109,32 @@ def test_ctrl_c_leaves_the_terminal_clean(tmp_path):
     assert list(folder_of(root).glob(".phase*")) == []
 
 
+def test_a_debugger_has_the_terminal_to_itself(tmp_path):
+    """PT-01: from breakpoint() in a test of the user's on, nothing is drawn any more."""
+    root = make_small(tmp_path / "w", duration_s=0.4)
+    (root / "test_own.py").write_text(
+        "import time\n"
+        "def test_own(staging_cell):\n"
+        "    staging_cell.run()\n"
+        "    if staging_cell.version_slug == 'baseline':\n"
+        "        breakpoint()\n"
+    )
+    prompts = []
+
+    def answer(screen, press):
+        if not prompts and screen.visible[screen.row - screen.top] == "(Pdb)":
+            # Time for a view that is still there to draw, and what it would draw changes meanwhile.
+            prompts.append(press(b"time.sleep(1.5)\nc\n"))
+
+    result = run_on_a_terminal(root, "test_own.py", "--staging-order=fixed", during=answer)
+    assert prompts, result.written
+    assert result.code == 0, result.written
+    before, after = result.written.split("(Pdb)", 1)
+    assert "\x1b[J" in before
+    assert "\x1b[J" not in after
+    assert seen_in(result.frames, LIVE)
+
+
 def test_a_row_for_each_worker(tmp_path):
     """PT-01: with several workers the live view has a row for each, and a file of phases for each."""
     root = make_small(tmp_path / "w", duration_s=0.6)
