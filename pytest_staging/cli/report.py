@@ -54,7 +54,6 @@ def add_commands(commands: Any) -> None:
 
 
 def run_report(options: argparse.Namespace) -> int:
-    from pytest_staging import durable
     from pytest_staging.campaign.evidence import load_record
     from pytest_staging.model.errors import UsageProblem
 
@@ -67,7 +66,7 @@ def run_report(options: argparse.Namespace) -> int:
     if path is None:
         _print(text)
         return 0
-    durable.write_text(path, text)
+    write(path, text)
     print(f"wrote {workspace.shown(path)}")
     return show(path) if options.open else 0
 
@@ -77,6 +76,17 @@ def renderer_of(name: str) -> Callable[[CampaignRecord], str]:
     module, function = RENDERERS[name]
     render: Callable[[CampaignRecord], str] = getattr(import_module(f"pytest_staging.reports.{module}"), function)
     return render
+
+
+def write(path: Path, text: str) -> None:
+    """Whole or not at all; a link or a device (/dev/stdout) is written to, not replaced. Raises StorageError."""
+    from pytest_staging import durable
+
+    if not path.is_symlink() and (path.is_file() or not path.exists()):
+        durable.write_text(path, text)
+        return
+    with durable.storing(path), path.open("wb") as file:
+        file.write(text.encode())
 
 
 def show(path: Path) -> int:

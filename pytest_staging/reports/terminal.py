@@ -23,7 +23,7 @@ COLOURS = {"pass": "green", "regression": "red", "inconclusive": "yellow"}
 _HEADLINE = re.compile(r"(?<=^Verdict: )(?:PASS|REGRESSION|INCONCLUSIVE)\b")
 _IN_TABLE = re.compile(r"\(?\b(?:pass|regression|inconclusive)\b\)?(?= *\|$)")
 _IN_LIST = re.compile(r"(?<=: )\(?(?:pass|regression|inconclusive)\)?$")
-_WORD = re.compile(r"(?:'[^']*'|[^\s'])+")
+_WORD = re.compile(r"""(?:'[^']*'|"[^"]*"|[^\s'"])+""")
 
 
 def render_fitted(aggregate: Mapping[str, Any], width: int | None) -> list[str]:
@@ -81,7 +81,8 @@ def _fits(lines: list[str], width: int) -> bool:
 
 
 def _by_candidate(aggregate: Mapping[str, Any], width: int) -> Iterator[str]:
-    for slug in aggregate["candidate_slugs"]:
+    for number, slug in enumerate(aggregate["candidate_slugs"]):
+        yield from ("",) * bool(number)
         rows = [row for row in aggregate["rows"] if row["candidate_slug"] == slug]
         yield from wrap(f"{slug}:", width)
         yield from render_table({**aggregate, "candidate_slugs": [slug], "rows": rows}, width).splitlines()
@@ -101,7 +102,7 @@ def _listed(row: Mapping[str, Any], width: int) -> Iterator[str]:
 
 def _broken(word: str, first: int, width: int) -> list[str]:
     """A long word in pieces that the shell joins again; one in quotes stays whole."""
-    if len(word) <= first or "'" in word:
+    if len(word) <= first or "'" in word or '"' in word:
         return [word]
     starts = [0, *range(first, len(word), width)]
     ends = [*starts[1:], len(word)]

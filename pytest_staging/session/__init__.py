@@ -20,7 +20,7 @@ from pytest_staging.session.asking import (
     read_orders,
     read_request,
 )
-from pytest_staging.session.cells import SESSION_PLUGIN, CellSession, find_session
+from pytest_staging.session.cells import SESSION_PLUGIN, CellSession, OnlyOnce, find_session
 from pytest_staging.session.controller import Controller
 from pytest_staging.session.exits import exiting
 from pytest_staging.session.github import make_github_report
@@ -47,6 +47,7 @@ def begin(config: pytest.Config) -> None:
         _default_arguments(config, workspace.root / campaign.benchmark_path)
         session = CellSession(config, workspace, campaign, data["finished"], hosts_of(data["hosts"]))
         config.pluginmanager.register(session, SESSION_PLUGIN)
+        config.pluginmanager.register(OnlyOnce(), "staging-only-once")
 
 
 def count_hosts(config: pytest.Config) -> int:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from _pytest import runner
 
 from pytest_staging import wiring
 from pytest_staging.campaign.planning import load_pinned_benchmark
@@ -76,7 +77,6 @@ class CellSession:
         self._runner: CellRunner | None = None
         self._leased_block: str | None = None
         self._measured_on: dict[str, str] = {}
-        self._results: dict[str, CellSummary] = {}
         self._has_workers = False
         self._lease_timeout_s = _read_lease_timeout(config)
 
@@ -174,17 +174,11 @@ class CellSession:
         return StagingCell(self.run_cell, request.node, request.param)
 
     def run_cell(self, item: pytest.Item, cell: Cell) -> CellSummary:
-        """Measures `cell` on the leased host. The summary travels in the item's report. Skips what need not run.
-
-        Once in a session: a plugin that runs failed tests again gets the same result, or a version that crashes now
-        and then would pass.
-        """
-        summaries: list[CellSummary] = []
-        item.stash[SUMMARIES] = summaries
-        if known := self._results.get(cell.cell_id):
-            return known
+        """Measures `cell` on the leased host. The summary travels in the item's report. Skips what need not run."""
         self._skip_finished(cell)
         self._skip_concluded(cell)
+        summaries: list[CellSummary] = []
+        item.stash[SUMMARIES] = summaries
         while (summary := self._measure_block_to(cell, summaries)).host_lost:
             keep_lost_attempt(self.folder, summary)
             self._leased_block = None
@@ -201,11 +195,11 @@ class CellSession:
             try:
                 summary = self._measure(one)
             except pytest.fail.Exception as cut_off:  # pytest-timeout's, for one
-                self._keep(self._cut_off(one, str(cut_off.msg)), summaries)
+                summaries.append(self._cut_off(one, str(cut_off.msg)))
                 raise
             if summary.host_lost:
                 return summary
-            self._keep(summary, summaries)
+            summaries.append(summary)
             self._measured_on[one.cell_id] = self._pool.held or HERE
         assert summary is not None
         return summary
@@ -216,10 +210,6 @@ class CellSession:
         waited_s = time.monotonic() - started
         # Only under the lease: a worker of a killed session may still be writing there.
         return runner.run(cell, prepare_attempt(self.folder, cell), waited_s)
-
-    def _keep(self, summary: CellSummary, summaries: list[CellSummary]) -> None:
-        summaries.append(summary)
-        self._results[summary.cell.cell_id] = summary
 
     def _cut_off(self, cell: Cell, reason: str) -> CellSummary:
         benchmark = load_pinned_benchmark(self.folder, self.campaign)
@@ -306,6 +296,17 @@ class CellSession:
             cells=self.campaign.cells,
             run=self.run_cell,
         )
+
+
+class OnlyOnce:
+    """Runs each cell's test as pytest itself does, before any plugin would run it several times.
+
+    A cell that failed is a result: with another try a version that crashes now and then would pass.
+    """
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+        return runner.pytest_runtest_protocol(item, nextitem) if cell_of(item) else None
 
 
 def _interrupt(*_: object) -> None:

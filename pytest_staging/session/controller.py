@@ -152,6 +152,12 @@ class Controller:
                 self._live.close()
             remove_phases(self.folder)
 
+    def pytest_enter_pdb(self) -> None:
+        # Whoever debugs has the terminal for good: where the cursor is then, nobody knows.
+        if self._live:
+            self._live.close()
+            self._live = None
+
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_logstart(self) -> Generator[None]:
         with self._hidden():
@@ -226,6 +232,7 @@ class Controller:
         self._held.enter_context(exclusive(self.folder))
         if self._orders.resumed:
             sweep(self.folder)
+            remove_phases(self.folder)
         self._journal = Journal(self.folder, self.campaign, self._orders.retry_failed)
         if self._journal.summaries.keys() != self._finished.keys():
             raise WorkspaceError(

@@ -66,16 +66,14 @@ class StagingCell:
         self._run = run
         self._item = item
         self._cell = cell
-        self._asked = False
         self.version_slug = cell.version_slug
         self.platform_mode = cell.platform_mode
         self.run_index = cell.run_index
 
     def run(self) -> CellSummary:
         """Deploys, loads and measures the cell. Fails the test when that does not work. Once per test."""
-        if self._asked:
+        if self._item.stash.get(SUMMARIES, None) is not None:
             raise pytest.UsageError("staging_cell.run() is called twice in one test")
-        self._asked = True
         summary = self._run(self._item, self._cell)
         require_passed(summary)
         return summary

@@ -104,7 +104,6 @@ class LiveView:
 
 def _column_after(text: str, before: int) -> int:
     """Where the cursor is after `text`, as if lines had no end."""
-    plain = _SEQUENCE.sub("", text)
-    line = re.split(r"[\r\n]", plain)[-1]
+    *earlier, line = re.split(r"[\r\n]", _SEQUENCE.sub("", text))
     moved = sum(0 if unicodedata.combining(one) else 1 + (unicodedata.east_asian_width(one) in "WF") for one in line)
-    return moved if line is not plain and len(line) < len(plain) else before + moved
+    return moved if earlier else before + moved

@@ -99,6 +99,7 @@ class Standing:
         self._known: dict[str, CellSummary] = {}
         self._lines: dict[tuple[str, str], str] = {}
         self.blocks = len(self._missing)
+        self.blocks_on: dict[str, int] = {}
         for summary in known.values():
             self.add(summary)
 
@@ -106,7 +107,11 @@ class Standing:
         """Takes a cell's result; a later one takes the place of an earlier one."""
         cell = summary.cell
         self._known[cell.cell_id] = summary
-        self._missing.get(cell.block_id, set()).discard(cell.cell_id)
+        missing = self._missing.get(cell.block_id, set())
+        if missing == {cell.cell_id}:
+            host = str(summary.host.get("name"))
+            self.blocks_on[host] = self.blocks_on.get(host, 0) + 1
+        missing.discard(cell.cell_id)
         if not self._campaign.smoke:
             compared = self._campaign.candidate_slugs
             slugs = compared if cell.version_slug == self._campaign.baseline_slug else (cell.version_slug,)
@@ -153,7 +158,7 @@ def render_live(phases: list[Phase], estimate: Estimate, standing: Standing, row
     left = estimate.left()
     lines = [f"{estimate.done}/{estimate.total} cells, {standing.blocks_done}/{standing.blocks} blocks"]
     lines[0] += f", {left}" if left else ""
-    busy = [_busy(one, len(phases) > 1, now) for one in phases]
+    busy = _busy(phases, standing, now)
     if len(busy) > rows - 1 > 1:
         busy = [*busy[: rows - 2], f"and {len(phases) - rows + 2} more"]
     lines += busy
@@ -163,10 +168,17 @@ def render_live(phases: list[Phase], estimate: Estimate, standing: Standing, row
     return lines[:rows]
 
 
-def _busy(phase: Phase, several: bool, now: float) -> str:
-    where = phase.seat or (f"worker {worker_number(phase.worker)}" if several else "")
-    doing = f"  {phase.cell_id}  {phase.name} {max(0.0, now - phase.since):.0f} s"
-    return f"  {where}{doing}" if where else doing
+def _busy(phases: list[Phase], standing: Standing, now: float) -> list[str]:
+    """A row for each host slot, or for each worker where there are no hosts; a lone worker needs no name."""
+    names = [one.seat or (f"worker {worker_number(one.worker)}" if len(phases) > 1 else "") for one in phases]
+    width = max(map(len, names), default=0)
+    rows = []
+    for name, one in zip(names, phases, strict=True):
+        row = f"{one.cell_id}  {one.name} {max(0.0, now - one.since):.0f} s"
+        done = standing.blocks_on.get(one.seat, 0)
+        row += f", {done} {'block' if done == 1 else 'blocks'} done" if one.seat else ""
+        rows.append(f"  {name:<{width}}  {row}" if width else f"  {row}")
+    return rows
 
 
 def render_cell(summary: CellSummary, estimate: Estimate) -> str:

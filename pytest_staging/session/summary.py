@@ -87,7 +87,7 @@ def render_summary(
         for line in missing[:MISSING_SHOWN]:
             yield from wrap(line, width, "  ")
         if len(missing) > MISSING_SHOWN:
-            yield f"  and {len(missing) - MISSING_SHOWN} more, all in aggregate-comparison.md"
+            yield from wrap(f"and {len(missing) - MISSING_SHOWN} more, all in aggregate-comparison.md", width, "  ")
     yield ""
     for name in FILES:
         yield from wrap(f"wrote {shown(folder / name)}", width)
@@ -95,6 +95,8 @@ def render_summary(
         yield from wrap(page, width)
     words, command = follow_up(campaign, aggregate)
     yield ""
+    if len(campaign.candidate_slugs) > 1 and not campaign.smoke:
+        yield from wrap("; ".join(f"{slug}: {one['verdict']}" for slug, one in aggregate["candidates"].items()), width)
     yield from wrap(words, width)
     yield from wrap_command("next: ", command, width)
 
@@ -103,14 +105,15 @@ def follow_up(campaign: Campaign, aggregate: Mapping[str, Any]) -> tuple[str, st
     """What the result means for the reader, in plain words, and the exact command that follows from it."""
     identity = shlex.quote(campaign.campaign_id)
     lacking = aggregate["cells_planned"] - aggregate["cells_passed"]
+    cells = "1 cell has" if lacking == 1 else f"{lacking} cells have"
     if campaign.smoke:
-        works = f"{lacking} cells did not work: put that right first." if lacking else "The wiring works."
+        works = f"{cells} no result: put that right first." if lacking else "The wiring works."
         return f"{works} Only a campaign without --staging-smoke judges.", f"{program('pytest')} {CAMPAIGN} --runs 10"
     if not aggregate["complete"]:
         again = f"{program('pytest')} {CAMPAIGN} --staging-resume {identity}"
         if any(one["metric"] is None and one["reason"] == "not run" for one in aggregate["missing"]):
             return "Not every cell has been run. Go on where it stopped; what is measured is kept.", again
-        return f"{lacking} cells have no result: see why above, then run them again.", f"{again} --staging-retry-failed"
+        return f"{cells} no result: see why above, then try again.", f"{again} --staging-retry-failed"
     verdicts = {slug: one["verdict"] for slug, one in aggregate["candidates"].items()}
     manager, about = program("staging-manager"), f"--campaign-id {identity}"
     for slug, verdict in verdicts.items():

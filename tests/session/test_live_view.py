@@ -10,6 +10,7 @@ import sys
 import termios
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -63,10 +64,10 @@ def still(monkeypatch):
 @pytest.mark.usefixtures("still")
 @pytest.mark.parametrize("lines", [["one"], ["one", "two", "three"]], ids=["one", "three"])
 def test_what_is_written_stays_as_it_was_written(terminal, lines):
-    """PT-01: whatever pytest writes, with the live view drawn after every part of it, the screen ends up the same."""
+    """PT-01: whatever pytest writes, with the view drawn after every part of it, the screen ends up the same."""
     writer, look = terminal
-    parts = ["whole line\n", "half ", "a line", "\n", "\rrewritten", "\rreplaced.", "\n", "x" * 29, "y" * 40, "\n", "ü", "é\n",
-             *(f"line {number}\n" for number in range(12)), "the end\n"]
+    parts = ["whole line\n", "half ", "a line", "\n", "\rrewritten", "\rreplaced.", "\n", "x" * 29, "y" * 40, "\n",
+             "ü", "é\n", *(f"line {number}\n" for number in range(12)), "the end\n"]
     plain = Screen(10, 30)
     live = LiveView(writer, lambda rows: lines[:rows])
     drawn = 0
@@ -180,11 +181,14 @@ def test_what_has_no_room_is_counted(tmp_path):
     for worker in range(6):
         write_phase(tmp_path, f"run00{worker}-jvm-a", "load", worker, f"vm{worker}")
     campaign = make_campaign(runs=2)
-    known = {cell.cell_id: make_summary(cell, p50=2.0, p95=4.0, throughput=0.0) for cell in campaign.cells[:4]}
+    known = {cell.cell_id: replace(make_summary(cell, p50=2.0, p95=4.0, throughput=0.0), host={"name": "vm0"})
+             for cell in campaign.cells[:4]}
     standing, phases = Standing(campaign, BENCHMARK, known), read_phases(tmp_path)
     now = phases[0].since + 5
     few = render_live(phases, Estimate(8), standing, 4, now)
     assert [line.split()[0] for line in few] == ["0/8", "vm0", "vm1", "and"]
+    assert few[1] == "  vm0  run000-jvm-a  load 5 s, 2 blocks done"
+    assert few[2].endswith(", 0 blocks done")
     assert few[-1] == "and 4 more"
     many = render_live(phases, Estimate(8), standing, 20, now)
     assert many[0] == "0/8 cells, 2/4 blocks"
@@ -194,14 +198,14 @@ def test_what_has_no_room_is_counted(tmp_path):
 
 
 def test_the_estimate_is_the_median_of_complete_pairs():
-    """PT-01: pairs of passed cells only; the baseline's value is the divisor; a later result replaces an earlier one."""
+    """PT-01: pairs of passed cells only; the baseline's value divides; a later result replaces an earlier one."""
     campaign = make_campaign(runs=3, modes=("jvm",))
     ratios = {1: 2.0, 2: 4.0, 3: 9.0}
     standing = Standing(campaign, BENCHMARK, {})
     for cell in campaign.cells:
         value = 10.0 * (ratios[cell.run_index] if cell.version_slug == "fast" else 1.0)
         standing.add(make_summary(cell, p95=value))
-    assert standing.render() == ["  fast jvm, 3 pairs: p95 4.000".strip()]
+    assert standing.render() == ["fast jvm, 3 pairs: p95 4.000"]
     last = next(cell for cell in campaign.cells if cell.run_index == 3 and cell.version_slug == "fast")
     standing.add(make_summary(last, "failed", p95=999.0))
     assert standing.render() == ["fast jvm, 2 pairs: p95 3.000"]

@@ -25,7 +25,7 @@ def seen_in(frames, pattern):
 
 
 def test_live_lines_say_which_cell_is_in_which_phase(live):
-    """PT-01: on a terminal live lines say what runs in which phase, how many cells and blocks are done, what is left."""
+    """PT-01: on a terminal live lines say what runs in which phase, how many cells and blocks are done."""
     assert live.code == 0, live.written
     cells = seen_in(live.frames, LIVE)
     assert {cell for cell, _ in cells} == {f"run00{run}-native-{slug}" for run in (1, 2)
@@ -36,7 +36,7 @@ def test_live_lines_say_which_cell_is_in_which_phase(live):
 
 
 def test_a_running_estimate_is_shown_as_what_it_is(live):
-    """PT-01: once a block is complete, the median ratio of the pairs so far, with their number and without a verdict."""
+    """PT-01: once a block is complete, the median ratio of the pairs so far, with their number, without a verdict."""
     shown = [frame for frame in live.frames if any("1 pair: p95 " in line for line in frame)]
     assert shown, live.written
     for frame in shown:
@@ -107,6 +107,32 @@ def test_ctrl_c_leaves_the_terminal_clean(tmp_path):
     assert [line for line in result.lines if LIVE.match(line) or HEAD.match(line)] == []
     assert marked_processes(root) == []
     assert list(folder_of(root).glob(".phase*")) == []
+
+
+def test_a_debugger_has_the_terminal_to_itself(tmp_path):
+    """PT-01: from breakpoint() in a test of the user's on, nothing is drawn any more."""
+    root = make_small(tmp_path / "w", duration_s=0.4)
+    (root / "test_own.py").write_text(
+        "import time\n"
+        "def test_own(staging_cell):\n"
+        "    staging_cell.run()\n"
+        "    if staging_cell.version_slug == 'baseline':\n"
+        "        breakpoint()\n"
+    )
+    prompts = []
+
+    def answer(screen, press):
+        if not prompts and screen.visible[screen.row - screen.top] == "(Pdb)":
+            # Time for a view that is still there to draw, and what it would draw changes meanwhile.
+            prompts.append(press(b"time.sleep(1.5)\nc\n"))
+
+    result = run_on_a_terminal(root, "test_own.py", "--staging-order=fixed", during=answer)
+    assert prompts, result.written
+    assert result.code == 0, result.written
+    before, after = result.written.split("(Pdb)", 1)
+    assert "\x1b[J" in before
+    assert "\x1b[J" not in after
+    assert seen_in(result.frames, LIVE)
 
 
 def test_a_row_for_each_worker(tmp_path):
