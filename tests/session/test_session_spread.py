@@ -314,9 +314,7 @@ def test_a_generator_stops_answering(make_lab: Callable[..., Lab], tmp_path: Pat
         began = time.monotonic()
         await_that(lambda: not lab.hosts["gen-1"].processes("k6-config"), "the end of the other's load")
         assert time.monotonic() - began < NOTICE_S
-        print("noticed", time.monotonic() - began)
         code = process.wait(DEADLINE_S)
-        print("over", time.monotonic() - began)
     output = (root / "output.txt").read_text()
     assert code == 1, output
     assert "generator gen-2: " in output
