@@ -66,7 +66,8 @@ def test_segments_over_generators(tmp_path: Path) -> None:
     """XP-06: execution segments cover the load once, over all processes of all generators; all begin together."""
     if not has_program("k6"):
         give_up("k6 is not installed", exempt=True)
-    request = spread(full_request(tmp_path, "http://x:1", duration_s=1.0), place(tmp_path, "gen-1", 2), place(tmp_path, "gen-2"))
+    asked = full_request(tmp_path, "http://x:1", duration_s=1.0)
+    request = spread(asked, place(tmp_path, "gen-1", 2), place(tmp_path, "gen-2"))
     command = K6Tool().build_command(request)
     plans = [json.loads((tmp_path / f"load-plan@gen-{number}.json").read_text()) for number in (1, 2)]
     argvs = [argv for plan in plans for argv in plan["phases"][0]["argvs"]]
