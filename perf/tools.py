@@ -145,7 +145,7 @@ def main(words: list[str]) -> int:
             print(f"| {tool} {can['tool_version']} | {floor} | {can['capacity_rps']:.0f}/s | {load} "
                   f"| {p95['deviation']:.2f} | {p95['runs']} |", flush=True)  # fmt: skip
         checks = {"k6": compare_k6, "wrk": compare_wrk}
-        worst = max(check(folder) for tool, check in checks.items() if tool in (names or TOOLS))
+        worst = max((check(folder) for tool, check in checks.items() if tool in (names or TOOLS)), default=1.0)
     return 1 if worst > 1 + LIMIT else 0
 
 
