@@ -95,6 +95,7 @@ class GeneratorRun:
         how = "was not started"
         if self._process:
             try:
+                self._process.poll()  # one that is lost already is not dialled for as long as a new one would be
                 how = self._process.stop(grace_s)
             except HOST_GONE:
                 how = self._end_marked()

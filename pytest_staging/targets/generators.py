@@ -127,7 +127,7 @@ class Generators:
             "address": host.host.connection.endpoint.address,
             "version": fit.version,
         }
-        known |= {"cpus": facts["cpus"], "cpu": facts["cpu"], "kernel": facts["kernel"]}
+        known |= {"cpu": facts["cpu"], "cpu_count": facts["cpus"], "kernel": facts["kernel"]}
         if place is None:
             return known
         return {

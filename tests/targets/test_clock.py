@@ -1,0 +1,34 @@
+"""How a generator's clock is compared with this machine's."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_staging.targets.clock import choose_clock
+from pytest_staging.targets.generator_load import parse_cpu
+
+
+def test_the_quickest_trip_counts() -> None:
+    """XP-06: its answer lies between question and reception; what was slow says less and is left out."""
+    trips = [(100.0, 160.9, 101.0), (102.0, 162.011, 102.02), (103.0, 163.2, 103.4)]
+    found = choose_clock(trips)
+    assert found.ahead_s == pytest.approx(60.001)
+    assert found.uncertainty_s == pytest.approx(0.01)
+
+
+def test_a_lopsided_trip_stays_within_what_is_said() -> None:
+    """XP-06: wherever in the trip the clock was read, the truth is within the uncertainty."""
+    for part in (0.0, 0.3, 1.0):
+        found = choose_clock([(10.0, 10.0 + part * 0.2 + 5.0, 10.2)])
+        assert abs(found.ahead_s - 5.0) <= found.uncertainty_s + 1e-9
+
+
+def test_cpu_time_of_a_generator() -> None:
+    """XP-06: ticks of processes and waiting of threads are summed; no process at all is no answer."""
+    found = parse_cpu("unit 100\nticks 250\nwaited 1500000000\nwaited 500000000\nticks 50\n")
+    assert found is not None
+    assert (found.used_s, found.waited_s) == (3.0, 2.0)
+    assert parse_cpu("unit 100\n") is None
+    no_wait = parse_cpu("unit 100\nticks 100\n")
+    assert no_wait is not None
+    assert no_wait.waited_s is None
