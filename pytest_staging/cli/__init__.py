@@ -12,17 +12,9 @@ from pytest_staging import __version__
 from pytest_staging.model.errors import StagingError
 
 GROUPS = (
-    "versions",
-    "images",
-    "hosts",
-    "campaign",
-    "promotion",
-    "catalog",
-    "calibrate",
-GROUPS = ("versions", "images", "hosts", "campaign", "promotion", "catalog", "calibrate", "capacity", "policy")
-GROUPS += ("evidence", "schema")
+    "versions", "images", "hosts", "campaign", "promotion", "catalog", "calibrate", "capacity", "policy", "evidence",
     "schema",
-)
+)  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
