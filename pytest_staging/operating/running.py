@@ -118,4 +118,6 @@ def _bring_up(control: Control, profile: str, build: bool) -> None:
 
 def _say_variables(control: Control, profile: str) -> None:
     variables = control.description.variables(profile, control.invocation.environment, {})
-    control.say(f"# with {variables_text(variables)}")
+    broker = control.description.capacity.broker
+    hidden = {name: "..." for name in variables if broker and name == broker.password_env}
+    control.say(f"# with {variables_text({**variables, **hidden})}")

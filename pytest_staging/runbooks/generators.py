@@ -51,12 +51,18 @@ def prints(project: Project, *words: str) -> str:
 def profile_matrix(project: Project) -> str:
     """Capacity profiles: services, replicas and settings of each."""
     profiles = _mapping_of(project.facts.capacity, "profiles", project.facts.places.capacity)
-    head = ["profile", "what it is", "services", "replicas", "settings"]
+    head = ["profile", "what it is", "services", "Compose profiles", "replicas", "settings"]
     rows = [
-        [f"`{name}`", str(one.get("description", "")), _codes(one.get("services")), _pairs(one.get("replicas")),
-         _pairs(one.get("variables"))]
+        [
+            f"`{name}`",
+            str(one.get("description", "")),
+            _codes(one.get("services")),
+            _codes(one.get("compose_profiles")),
+            _pairs(one.get("replicas")),
+            _pairs(one.get("variables")),
+        ]
         for name, one in profiles.items()
-    ]  # fmt: skip
+    ]
     return _table(head, rows)
 
 

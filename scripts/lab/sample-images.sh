@@ -36,12 +36,12 @@ made_from() {
 
 # add_fetched ROOT_FS PACKAGE: what a package that is not installed holds outside /usr/share.
 add_fetched() {
-  local files=$WORK/$2
-  mkdir -p "$files"
+  local packed=$WORK/$2
+  mkdir -p "$packed"
   if [ -z "$(candidate "$2")" ] && may_install; then timeout -k 10 120 apt-get update -qq; fi
-  (cd "$files" && timeout -k 10 120 apt-get download -qq "$2" >/dev/null 2>"$WORK/apt.log") ||
+  (cd "$packed" && timeout -k 10 120 apt-get download -qq "$2" >/dev/null 2>"$WORK/apt.log") ||
     { tail -n 3 "$WORK/apt.log" >&2; die "apt could not fetch $2. Its last words are above"; }
-  dpkg-deb --fsys-tarfile "$files"/*.deb |
+  dpkg-deb --fsys-tarfile "$packed"/*.deb |
     tar -x -C "$1" --keep-directory-symlink --exclude './usr/share/*' --exclude './lib/systemd/*' --exclude './var/*'
 }
 

@@ -82,7 +82,7 @@ def settings(broker: Broker, queue: str) -> dict[str, str]:
 
 
 def test_a_task_is_queued_as_it_came(program: Program, broker: Broker) -> None:
-    """XP-06: 202, and the body is in the queue byte for byte, whatever its length; the metrics count it."""
+    """CP-06: 202, and the body is in the queue byte for byte, whatever its length; the metrics count it."""
     with broker.queue() as queue, running(program, settings(broker, queue)) as client:
         bodies = [json.dumps({"text": "é" * length}, ensure_ascii=False).encode() for length in (0, 1, 2, 3, 50_000)]
         for body in bodies:
@@ -98,7 +98,7 @@ def test_a_task_is_queued_as_it_came(program: Program, broker: Broker) -> None:
 
 
 def test_without_a_broker_it_is_not_available(program: Program, broker: Broker) -> None:
-    """XP-06: 503 when no broker is named, none answers, its password is wrong, or nobody has the queue."""
+    """CP-06: 503 when no broker is named, none answers, its password is wrong, or nobody has the queue."""
     with running(program, {}) as client:
         answer = client.post("/invoke/word-stats-async", json=TEXT)
         assert (answer.status_code, "STAGING_BROKER_API is not set" in answer.text) == (503, True)
@@ -115,7 +115,7 @@ def test_without_a_broker_it_is_not_available(program: Program, broker: Broker) 
 
 
 def test_the_default_benchmark_does_not_use_it() -> None:
-    """XP-06: whoever has no broker measures as before."""
+    """CP-06: whoever has no broker measures as before."""
     data = yaml.safe_load((ROOT / "benchmark" / "benchmark.yaml").read_text())
     assert "word-stats-async" not in data["payloads"]
 
@@ -128,7 +128,7 @@ def test_the_default_benchmark_does_not_use_it() -> None:
     ],
 )
 def test_every_version_has_the_same_lines_of_it(file: str, first: str, last: str) -> None:
-    """XP-06: a version's difference from its parent is what its hypothesis says, and not this."""
+    """CP-06: a version's difference from its parent is what its hypothesis says, and not this."""
     texts = [(ROOT / "versions" / slug / "snapshot" / file).read_text() for slug in VERSIONS]
     parts = {text[text.index(first) : text.index(last, text.index(first))] for text in texts}
     assert len(parts) == 1

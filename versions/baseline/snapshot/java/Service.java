@@ -207,8 +207,9 @@ public final class Service {
     private static boolean publish(byte[] body) throws IOException {
         Base64.Encoder base64 = Base64.getEncoder();
         String login = System.getenv("STAGING_BROKER_USER") + ":" + System.getenv("STAGING_BROKER_PASSWORD");
-        String message = ("{\"properties\":{\"delivery_mode\":2},\"routing_key\":\"%s\","
-                + "\"payload_encoding\":\"base64\",\"payload\":\"%s\"}").formatted(System.getenv("STAGING_BROKER_QUEUE"), base64.encodeToString(body));
+        String message = """
+                {"properties":{"delivery_mode":2},"routing_key":"%s","payload_encoding":"base64","payload":"%s"}
+                """.formatted(System.getenv("STAGING_BROKER_QUEUE"), base64.encodeToString(body));
         URI uri = URI.create(System.getenv("STAGING_BROKER_API") + "/api/exchanges/%2F/amq.default/publish");
         HttpURLConnection connection = (HttpURLConnection) uri.toURL().openConnection();
         connection.setConnectTimeout(BROKER_MS);
