@@ -15,7 +15,8 @@ from pytest_staging.cli import build_parser
 from pytest_staging.session import contracts
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-COPIED = ("docs", "deploy", "scripts", "perf", "benchmark", "versions", "tests", "README.md", "setup.cfg")
+COPIED = ("docs", "deploy", "scripts", "perf", "benchmark", "versions", "tests", "README.md", "CHANGELOG.md")
+COPIED += ("setup.cfg",)
 QUIET = ("-p", "no:cacheprovider", "-p", "no:locust", "-p", "no:hypothesispytest", "-p", "no:anyio")
 # pytester throws away what a run in this process imports; what is imported here already is not imported again by each.
 IMPORTED = (build_parser(), markdown_it.MarkdownIt, contracts)
@@ -193,6 +194,20 @@ def test_two_steps_in_the_wrong_order_are_caught(repository: pytest.Pytester) ->
     assert message in str(gate(repository, "docs/usage_guide.md").stdout)
 
 
+def test_the_canonical_runbook_out_of_order_is_caught(repository: pytest.Pytester) -> None:
+    """RB-01: start, validate, evidence and rollback of docs/docker_compose.md stand in that order, or the gate fails."""
+    path = repository.path / "docs" / "docker_compose.md"
+    require_good(repository, "docs/docker_compose.md")
+    text = path.read_text()
+    start, evidence = text.index("### 2. Start it"), text.index("### 4. Collect evidence")
+    end = text.index("### 5. Roll back")
+    moved = text[:start] + text[evidence:end] + text[start:evidence] + text[end:]
+    path.write_text(moved)
+    place = line_of("staging-manager capacity evidence baseline", moved)
+    message = f"docs/docker_compose.md:{place}: the step 'evidence' stands before 'status'"
+    assert message in str(gate(repository, "docs/docker_compose.md").stdout)
+
+
 @pytest.mark.parametrize(
     ("file", "old", "new", "document", "message"),
     [
@@ -228,3 +243,9 @@ def test_every_document_passes() -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout
     assert int(re.findall(r"(\d+) passed", done.stdout)[0]) > 300
+
+
+def test_no_document_tells_where_it_was_made() -> None:
+    """RB-02: what a generated block prints is the same in every clone."""
+    texts = {path.name: path.read_text() for path in (ROOT / "docs").glob("*.md")}
+    assert [name for name, text in texts.items() if str(ROOT) in text] == []
