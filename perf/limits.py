@@ -207,6 +207,14 @@ def write_and_aggregate(runs: int) -> float:
         return time.perf_counter() - started
 
 
+def policy() -> Iterator[Result]:
+    """The throughput policy's API and its clients: perf/policy.py."""
+    import policy as measured
+
+    for measure in measured.LIMITS.values():
+        yield from measure()
+
+
 LIMITS: dict[str, Callable[[], Iterator[Result]]] = {
     "import": ordinary_run,
     "orchestration": orchestration,
@@ -215,6 +223,7 @@ LIMITS: dict[str, Callable[[], Iterator[Result]]] = {
     "fingerprint": fingerprint,
     "collect": collect,
     "journal": journal,
+    "policy": policy,
 }
 
 

@@ -7,7 +7,7 @@
 # Packages: openjdk-17-jdk-headless, gcc and libc6-dev (the sample service), python3-venv where it is missing; wrk and
 # nghttp2-client (load tools); the tests of the lab also use docker.io and iptables, which
 # scripts/lab/start-engine.sh installs by the same rule; those of queues use rabbitmq-server and curl, and
-# scripts/lab/rabbitmq.sh starts a broker on ports of its own.
+# scripts/lab/rabbitmq.sh starts a broker on ports of its own; that of the policy's page uses chromium.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$ROOT/scripts/lib/setup.sh"
@@ -19,7 +19,8 @@ need curl || true
 RUNLEVEL=1 need /usr/lib/rabbitmq/bin/rabbitmq-server rabbitmq-server || true
 need wrk || true
 need h2load nghttp2-client || true
-setup_python load,docker,test,dev
+need chromium || true
+setup_python load,docker,policy,test,dev
 
 cd "$ROOT"
 if [ $# -gt 0 ]; then exec "$VENV/bin/python" -m pytest "$@"; fi
