@@ -223,6 +223,14 @@ def contracts() -> Iterator[Result]:
     yield Result("contract gate over all documents, of its own", statistics.median(seconds), 2, "s", detail)
 
 
+def policy() -> Iterator[Result]:
+    """The throughput policy's API and its clients: perf/policy.py."""
+    import policy as measured
+
+    for measure in measured.LIMITS.values():
+        yield from measure()
+
+
 LIMITS: dict[str, Callable[[], Iterator[Result]]] = {
     "import": ordinary_run,
     "orchestration": orchestration,
@@ -232,6 +240,7 @@ LIMITS: dict[str, Callable[[], Iterator[Result]]] = {
     "collect": collect,
     "journal": journal,
     "contracts": contracts,
+    "policy": policy,
 }
 
 

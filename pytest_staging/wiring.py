@@ -276,7 +276,19 @@ def runner_of(
         on_phase=on_phase,
         keep_failed=keep_failed,
         calibration=calibration_of(campaign.load_tool, benchmark.load.processes),
+        **_conditions_of(campaign),
     )
+
+
+def _conditions_of(campaign: Campaign) -> dict[str, Any]:
+    """What holds while a cell is measured; nothing, unless versions are compared under presets."""
+    if not campaign.policy_presets or campaign.policy_api is None:
+        return {}
+    from pytest_staging.throughput.client import PolicyClient
+    from pytest_staging.throughput.conditions import UnderPreset
+
+    client = PolicyClient(campaign.policy_api, os.environ.get("STAGING_POLICY_TOKEN"))
+    return {"conditions": UnderPreset(client, campaign.campaign_id, campaign.policy_presets)}
 
 
 def _load(table: dict[str, str], what: str, name: str) -> Callable[..., Any]:

@@ -11,7 +11,8 @@
 # nghttp2-client (load tools); the tests of the lab also use docker.io and iptables, which
 # scripts/lab/start-engine.sh installs by the same rule; those of queues use rabbitmq-server and curl, and
 # scripts/lab/rabbitmq.sh starts a broker on ports of its own; those of capacity profiles use docker-compose, and
-# scripts/lab/sample-images.sh makes the images (busybox-static, python3, and Prometheus and pika without installing them).
+# scripts/lab/sample-images.sh makes the images (busybox-static, python3, and Prometheus and pika without installing them);
+# that of the policy's page uses chromium.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$ROOT/scripts/lib/setup.sh"
@@ -54,6 +55,7 @@ RUNLEVEL=1 need /usr/lib/rabbitmq/bin/rabbitmq-server rabbitmq-server || true
 need wrk || true
 need h2load nghttp2-client || true
 need docker-compose docker-compose || true
+need chromium || true
 setup_python load,docker,policy,test,dev
 
 if [ $# -gt 0 ]; then exec "$VENV/bin/python" -m pytest "$@"; fi

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -44,6 +44,7 @@ class CellRunner:
     on_phase: PhaseListener
     keep_failed: bool = False
     calibration: Calibration | None = None
+    conditions: Callable[[Cell], AbstractContextManager[None]] = lambda _: nullcontext()
 
     def run(self, cell: Cell, attempt: int, waited_s: float = 0.0) -> CellSummary:
         """Never raises for what goes wrong with the cell: the summary says it. Interrupts pass, after the clean-up."""
@@ -90,6 +91,7 @@ class CellRunner:
                 # Runs after _stopping, and does something only when that was interrupted: no grace is left then.
                 stack.callback(service.service.stop, 0.0)
                 stack.enter_context(_stopping(service, watch, facts, self.keep_failed))
+            stack.enter_context(self.conditions(cell))
             request = self._load_request(service, folder)
             load = self.tool.build_command(request)
             with watch("warm_up"):

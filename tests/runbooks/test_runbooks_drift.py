@@ -195,7 +195,7 @@ def test_two_steps_in_the_wrong_order_are_caught(repository: pytest.Pytester) ->
 
 
 def test_the_canonical_runbook_out_of_order_is_caught(repository: pytest.Pytester) -> None:
-    """RB-01: start, validate, evidence and rollback of docs/docker_compose.md stand in that order, or the gate fails."""
+    """RB-01: the steps of docs/docker_compose.md stand in their order, or the gate fails with both lines."""
     path = repository.path / "docs" / "docker_compose.md"
     require_good(repository, "docs/docker_compose.md")
     text = path.read_text()
