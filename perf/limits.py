@@ -207,6 +207,30 @@ def write_and_aggregate(runs: int) -> float:
         return time.perf_counter() - started
 
 
+def contracts() -> Iterator[Result]:
+    """The contract gate over all documents: CPU seconds beyond those of a pytest run with as many empty tests."""
+    command = [sys.executable, "-m", "pytest", "-q", "--staging-contracts", "-k", "not run:"]
+    seconds = []
+    listed = subprocess.run([*command, "--collect-only"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    count = sum("::" in line for line in listed.splitlines())
+    with workspace() as folder:
+        (folder / "test_many.py").write_text(
+            f"import pytest\n@pytest.mark.parametrize('n', range({count}))\ndef test_noop(n):\n    pass\n"
+        )
+        for _ in range(5):
+            seconds.append(cpu_seconds(command, ROOT) - cpu_seconds([*PYTEST, "-q", "test_many.py"], folder))
+    detail = f"{count} checks, CPU, 5 pairs"
+    yield Result("contract gate over all documents, of its own", statistics.median(seconds), 2, "s", detail)
+
+
+def policy() -> Iterator[Result]:
+    """The throughput policy's API and its clients: perf/policy.py."""
+    import policy as measured
+
+    for measure in measured.LIMITS.values():
+        yield from measure()
+
+
 LIMITS: dict[str, Callable[[], Iterator[Result]]] = {
     "import": ordinary_run,
     "orchestration": orchestration,
@@ -215,6 +239,8 @@ LIMITS: dict[str, Callable[[], Iterator[Result]]] = {
     "fingerprint": fingerprint,
     "collect": collect,
     "journal": journal,
+    "contracts": contracts,
+    "policy": policy,
 }
 
 

@@ -127,6 +127,5 @@ def await_limit(clients: list[Admission], wanted: int) -> None:
 LIMITS = {"policy-reads": reads, "policy-overrides": overrides, "policy-checks": checks}
 
 if __name__ == "__main__":
-    limits.LIMITS.clear()
-    limits.LIMITS.update(LIMITS)
+    limits.LIMITS = LIMITS
     sys.exit(limits.main(sys.argv[1:]))

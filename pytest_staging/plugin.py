@@ -66,6 +66,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     option("--staging-hosts", metavar="NAMES", action="append", default=[], help="hosts of targets.yaml (default: all)")
     option("--staging-vm", metavar="NAME", help="host of targets.yaml for the fixture staging_vm (default: the first)")
     option("--staging-policy-api", metavar="URL", help="throughput policy whose status is taken as evidence")
+    option("--staging-policy-preset", metavar="PRESETS", help="measure under PRESET[,VERSION=PRESET...] of that policy")
     option("--staging-keep-failed", action="store_true", help="leave the container of a failed cell to be looked at")
     option("--force-rebuild-images", action="store_true", help="build every version before the campaign begins")
     option("--force-rebuild-mode", metavar="MODE", action="append", default=[], help="the same, for one mode")

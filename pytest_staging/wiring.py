@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import os
-from argparse import ArgumentParser
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -30,8 +29,6 @@ from pytest_staging.model.observing import MetricSource
 from pytest_staging.model.ports import Builder, HostTarget, LoadTool, PhaseListener, PlannedTarget, Target
 from pytest_staging.model.script import Takes
 from pytest_staging.model.throughput import ThroughputPolicy
-from pytest_staging.runbooks.facts import Facts, Places
-from pytest_staging.runbooks.project import Program, Project
 from pytest_staging.store import Workspace
 
 if TYPE_CHECKING:
@@ -66,14 +63,6 @@ METRIC_SOURCES = {
     "command": "pytest_staging.metrics.command:CommandMetrics",
     "rabbitmq": "pytest_staging.metrics.rabbitmq:RabbitMetrics",
 }
-
-CONTRACT_PROGRAMS = {"staging-manager": "pytest_staging.cli:build_parser"}
-CONTRACT_SAFE = (("capacity", "list"), ("capacity", "show"), ("capacity", "validate"), ("schema",))
-METRICS = ("p50", "p95", "p99", "fail_rate", "throughput", "heap_peak", "nonheap_peak", "gc_pause", "gc_count",
-           "threads_peak", "resident_peak", "cpu_seconds", "context_switches", "context_switches_voluntary",
-           "context_switches_involuntary", "queue_depth_peak", "queue_depth_end", "queue_drain_time",
-           "queue_drain_rate")  # fmt: skip
-"""What load tools and sources give without being told a name."""
 
 
 Seat = tuple[str, HostSpec]
@@ -339,54 +328,19 @@ def runner_of(
         on_phase=on_phase,
         keep_failed=keep_failed,
         calibration=calibration_of(campaign.load_tool, benchmark.load.processes),
+        **_conditions_of(campaign),
     )
 
 
-def make_contracts(places: Places, own: Program, programs: Mapping[str, str], generators: Mapping[str, str]) -> Project:
-    """What documents are held against: `own` is pytest itself; the others by name as `module:function`.
+def _conditions_of(campaign: Campaign) -> dict[str, Any]:
+    """What holds while a cell is measured; nothing, unless versions are compared under presets."""
+    if not campaign.policy_presets or campaign.policy_api is None:
+        return {}
+    from pytest_staging.throughput.client import PolicyClient
+    from pytest_staging.throughput.conditions import UnderPreset
 
-    Raises UsageProblem for one that cannot be had.
-    """
-    from pytest_staging.runbooks.compose import build_compose_parser
-    from pytest_staging.runbooks.generators import GENERATORS
-    from pytest_staging.runbooks.grammar import neutralise
-
-    found = {}
-    for name, where in {**programs, **CONTRACT_PROGRAMS}.items():
-        parser = _call("staging_contracts_programs", name, where)
-        if not isinstance(parser, ArgumentParser):
-            found_type = type(parser).__name__
-            raise UsageProblem(f"staging_contracts_programs: {where} gives {found_type}, not an ArgumentParser.")
-        modules = (where.partition(":")[0].partition(".")[0],)
-        found[name] = Program(name, neutralise(parser), modules=modules)
-    main = _imported("main", "staging-manager", "pytest_staging.cli:main")
-    creates = frozenset({"create-version"})
-    found["staging-manager"] = replace(found["staging-manager"], creates=creates, main=main, safe=CONTRACT_SAFE)
-    for generation, name in ((2, "docker compose"), (1, "docker-compose")):
-        found[name] = Program(name, neutralise(build_compose_parser(generation)))
-    made = {name: _imported("staging_contracts_generators", name, where) for name, where in generators.items()}
-    facts = Facts(
-        replace(places, sources=(str(Path(__file__).parent), *places.sources)),
-        {"metric": METRICS, "target": TARGETS},
-    )
-    return Project(facts, {**found, own.name: own}, {**GENERATORS, **made})
-
-
-def _imported(option: str, name: str, where: str) -> Any:
-    module, _, attribute = where.partition(":")
-    try:
-        return getattr(import_module(module), attribute)
-    # A project's own module may fail in any way; its user is told where it was named.
-    except Exception as error:
-        raise UsageProblem(f"{option}: {name}={where}: {type(error).__name__}: {error}") from error
-
-
-def _call(option: str, name: str, where: str) -> Any:
-    make = _imported(option, name, where)
-    try:
-        return make()
-    except (Exception, SystemExit) as error:
-        raise UsageProblem(f"{option}: {name}={where}: {type(error).__name__}: {error}") from error
+    client = PolicyClient(campaign.policy_api, os.environ.get("STAGING_POLICY_TOKEN"))
+    return {"conditions": UnderPreset(client, campaign.campaign_id, campaign.policy_presets)}
 
 
 def _load(table: dict[str, str], what: str, name: str) -> Callable[..., Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,6 +20,7 @@ from pytest_staging.model.ports import LoadTool, PinningTarget, PlannedTarget
 from pytest_staging.model.version import Status, Version
 from pytest_staging.stats import LOOKS
 from pytest_staging.store import Workspace
+from pytest_staging.throughput.conditions import presets_of
 
 MAX_RUNS = 100_000
 
@@ -38,6 +39,8 @@ class CampaignRequest:
     order: str = ORDERS[0]
     smoke: bool = False
     required_modes: Collection[str] = field(default=contract.REQUIRED_MODES)
+    policy_api: str | None = None
+    policy_presets: tuple[str, Mapping[str, str]] | None = None
 
 
 def parse_runs(text: str) -> tuple[int, tuple[int, ...]]:
@@ -111,6 +114,8 @@ def plan_campaign(
         versions={version.slug: version.snapshot_fingerprint for version in versions},
         load_tool={"name": tool.name, "version": _tool_version(tool, benchmark)},
         cells=cells,
+        policy_api=request.policy_api if request.policy_presets else None,
+        policy_presets=presets_of(tuple(slugs), *request.policy_presets) if request.policy_presets else {},
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -55,6 +55,7 @@ class CellRunner:
     keep_failed: bool = False
     calibration: Calibration | None = None
     generators: LoadSource | None = None
+    conditions: Callable[[Cell], AbstractContextManager[None]] = lambda _: nullcontext()
 
     def run(self, cell: Cell, attempt: int, waited_s: float = 0.0) -> CellSummary:
         """Never raises for what goes wrong with the cell: the summary says it. Interrupts pass, after the clean-up."""
@@ -101,6 +102,7 @@ class CellRunner:
                 # Runs after _stopping, and does something only when that was interrupted: no grace is left then.
                 stack.callback(service.service.stop, 0.0)
                 stack.enter_context(_stopping(service, watch, facts, self.keep_failed))
+            stack.enter_context(self.conditions(cell))
             request = self._load_request(service, folder)
             with watch("warm_up"):
                 request, load, generator = self._start_load(request, facts)

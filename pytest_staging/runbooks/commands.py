@@ -135,12 +135,16 @@ class CommandReader:
         return found
 
     def _target(self, word: Word) -> list[Problem]:
-        """`compose:PROFILE` too."""
-        name, colon, profile = word.text.partition(":")
-        if self._project.facts.known("target").names:
-            problems = at(word.line, self._scope.name("target", name))
-            return problems + (at(word.line, self._scope.name("profile", profile)) if colon and not problems else [])
-        return []
+        """Also `compose:PROFILE,VERSION=PROFILE@ENVIRONMENT`."""
+        name, _, profiles = word.text.partition(":")
+        problems = at(word.line, self._scope.name("target", name))
+        for part in profiles.split(",") if profiles and not problems else ():
+            version, _, profile = part.rpartition("=")
+            profile, _, environment = profile.partition("@")
+            named = {"version": version, "profile": profile, "environment": environment}
+            found = (self._scope.name(kind, text) for kind, text in named.items() if text)
+            problems += at(word.line, *found)
+        return problems
 
     def _compose_file(self, word: Word, folder: Folder) -> list[Problem]:
         if folder.path is None or word.text == "-" or (folder.path / word.text).exists():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 from collections.abc import Iterable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from typing import Any
@@ -37,11 +38,16 @@ def prints(project: Project, *words: str) -> str:
         raise ValueError(f"'prints' needs a program that can be asked: {listed(known)}")
     if not any(words[1:][: len(safe)] == safe for safe in program.safe):
         raise ValueError(f"'prints' takes only {listed(' '.join(safe) for safe in program.safe)}")
+    here = os.getcwd()
     with redirect_stdout(io.StringIO()) as printed, redirect_stderr(io.StringIO()) as complaint:
         try:
-            code = program.main(["--root", str(project.root), *words[1:]])
+            # Not by an option: some commands print it, and a document must not tell where it was made.
+            os.chdir(project.root)
+            code = program.main([*words[1:]])
         except SystemExit as leaving:
             code = leaving.code
+        finally:
+            os.chdir(here)
     if code:
         raise ValueError(f"{' '.join(words)!r} ended with {code}: {complaint.getvalue().strip()}")
     lines = [line.rstrip() for line in printed.getvalue().rstrip().split("\n")]
@@ -51,12 +57,18 @@ def prints(project: Project, *words: str) -> str:
 def profile_matrix(project: Project) -> str:
     """Capacity profiles: services, replicas and settings of each."""
     profiles = _mapping_of(project.facts.capacity, "profiles", project.facts.places.capacity)
-    head = ["profile", "what it is", "services", "replicas", "settings"]
+    head = ["profile", "what it is", "services", "Compose profiles", "replicas", "settings"]
     rows = [
-        [f"`{name}`", str(one.get("description", "")), _codes(one.get("services")), _pairs(one.get("replicas")),
-         _pairs(one.get("variables"))]
+        [
+            f"`{name}`",
+            str(one.get("description", "")),
+            _codes(one.get("services")),
+            _codes(one.get("compose_profiles")),
+            _pairs(one.get("replicas")),
+            _pairs(one.get("variables")),
+        ]
         for name, one in profiles.items()
-    ]  # fmt: skip
+    ]
     return _table(head, rows)
 
 

@@ -48,7 +48,26 @@ def read_request(config: pytest.Config) -> CampaignRequest:
         order=order,
         smoke=option.staging_smoke,
         required_modes=list(config.getini("staging_required_modes")) or REQUIRED_MODES,
+        policy_api=policy_api_of(config),
+        policy_presets=_policy_presets(config),
     )
+
+
+def policy_api_of(config: pytest.Config) -> str | None:
+    """The throughput policy's API, when there is one to be asked."""
+    return config.option.staging_policy_api or _ini(config, "staging_policy_api") or None
+
+
+def _policy_presets(config: pytest.Config) -> tuple[str, dict[str, str]] | None:
+    text = config.option.staging_policy_preset
+    if text is None:
+        return None
+    if policy_api_of(config) is None:
+        raise UsageProblem("--staging-policy-preset needs the API of the policy: --staging-policy-api URL.")
+    from pytest_staging.store import load_throughput
+    from pytest_staging.throughput.conditions import parse_presets
+
+    return parse_presets(text, load_throughput(find_workspace(config)).presets)
 
 
 def read_asked(config: pytest.Config) -> Asked:
@@ -78,13 +97,15 @@ def read_orders(config: pytest.Config) -> Orders:
         raise UsageProblem(f"staging_html_report = {page}: known are {', '.join(WANTED)}.")
     if option.staging_retry_failed and not option.staging_resume:
         raise UsageProblem("--staging-retry-failed goes with --staging-resume ID.")
+    if option.staging_policy_preset and option.staging_resume:
+        raise UsageProblem("--staging-policy-preset is pinned by the campaign; leave it out with --staging-resume.")
     return Orders(
         fail_on,
         resumed=bool(option.staging_resume),
         retry_failed=option.staging_retry_failed,
         rebuild_all=option.force_rebuild_images,
         rebuild_modes=tuple(option.force_rebuild_mode),
-        policy_api=option.staging_policy_api or _ini(config, "staging_policy_api") or None,
+        policy_api=policy_api_of(config),
         html_report=page,
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pytest_staging import durable, wiring
+from pytest_staging import document_wiring, durable, wiring
 from pytest_staging.model.errors import StagingError, UsageProblem
 from pytest_staging.runbooks.checking import Check, checks_of
 from pytest_staging.runbooks.directives import parse_directives
@@ -54,7 +54,7 @@ def make_project(config: pytest.Config) -> Project:
     programs = _pairs(config, "staging_contracts_programs")
     generators = _pairs(config, "staging_contracts_generators")
     own = Program("pytest", borrow(_pytest_parser(config), "pytest"), whole=False, modules=("pytest",))
-    return wiring.make_contracts(places, own, programs, generators)
+    return document_wiring.make_contracts(places, own, programs, generators, wiring.TARGETS)
 
 
 def documents_in(config: pytest.Config) -> Iterator[Path]:

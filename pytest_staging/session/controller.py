@@ -17,7 +17,7 @@ from pytest_staging.campaign.planning import create_folder, load_pinned_benchmar
 from pytest_staging.campaign.records import Journal, count_attempts, exclusive, sweep, unmeasured
 from pytest_staging.model.benchmark import Benchmark
 from pytest_staging.model.campaign import Campaign, Cell, CellSummary
-from pytest_staging.model.errors import StorageError, WorkspaceError
+from pytest_staging.model.errors import StorageError, UsageProblem, WorkspaceError
 from pytest_staging.model.record import CampaignRecord
 from pytest_staging.reports.cases import text_limit
 from pytest_staging.reports.markdown import render_report
@@ -80,7 +80,12 @@ class Controller:
         self._orders = orders
         self._hosts = hosts
         self._calibration = wiring.calibration_of(campaign.load_tool, benchmark.load.processes)
-        self._watch = wiring.make_policy_watch(workspace, orders.policy_api, self.folder) if orders.policy_api else None
+        policy_api = orders.policy_api or campaign.policy_api
+        self._watch = wiring.make_policy_watch(workspace, policy_api, self.folder) if policy_api else None
+        if campaign.policy_presets and self.slots > 1:
+            raise UsageProblem(
+                "--staging-policy-preset: one policy has one preset at a time, so it takes one host slot."
+            )
         self._held = ExitStack()
         self._cells = {cell.cell_id: cell for cell in campaign.cells}
         self._journal: Journal | None = None

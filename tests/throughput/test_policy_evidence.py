@@ -17,6 +17,10 @@ from policies import policy_data
 from serving import FakeBroker, Served, fake_broker, manager, quick_policy, served
 from workspaces import make_workspace, wait_for, write_benchmark
 
+from pytest_staging.model.campaign import Cell
+from pytest_staging.model.errors import CellFailure
+from pytest_staging.throughput.client import PolicyClient
+from pytest_staging.throughput.conditions import UnderPreset
 from pytest_staging.throughput.watching import read_snapshots
 
 EVIDENCE: dict[str, Any] = {
@@ -148,3 +152,46 @@ def test_a_campaign_does_not_begin_blind(workspace: Path) -> None:
     (workspace / "deploy" / "throughput.yaml").unlink()
     done = campaign(workspace, "e", "--staging-policy-api", "http://127.0.0.1:9")
     assert (done.returncode, "docs/throughput.md" in done.stdout + done.stderr) == (2, True)
+
+
+def test_two_presets_are_compared_like_two_versions(workspace: Path, api: Served) -> None:
+    """TP-05: the same snapshot under two presets: pinned in campaign.json, in force while each cell is measured."""
+    baseline, twin = (workspace / "versions" / slug / "snapshot" for slug in ("baseline", "faster"))
+    shutil.copy(baseline / "service.py", twin / "service.py")
+    shutil.rmtree(workspace / "campaigns" / "c")
+    done = campaign(workspace, "p", "--staging-policy-api", api.url, "--staging-policy-preset",
+                    "conservative,faster=aggressive")  # fmt: skip
+    pinned = json.loads((workspace / "campaigns" / "p" / "campaign.json").read_text())
+    assert pinned["policy_presets"] == {"baseline": "conservative", "faster": "aggressive"}
+    assert pinned["versions"]["baseline"] == pinned["versions"]["faster"]
+    cells = [json.loads(path.read_text()) for path in (workspace / "campaigns" / "p").rglob("cell-summary.json")]
+    assert [one["outcome"] for one in cells] == ["passed", "passed"], done.stdout
+    trail = [one for one in api.call("GET", "audit")["entries"] if "campaign p," in one.get("reason", "")]
+    found = {(one["preset"], "faster" in one["reason"]) for one in trail}
+    assert found == {("conservative", False), ("aggressive", True)}
+    assert not api.call("GET", "override")["active"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--staging-policy-preset", "balanced"), "needs the API of the policy"),
+        (("--staging-policy-api", "{url}", "--staging-policy-preset", "wild"), "known are conservative"),
+        (("--staging-policy-api", "{url}", "--staging-policy-preset", "balanced,other=balanced"), "no version of this"),
+        (("--staging-policy-api", "{url}", "--staging-policy-preset", "balanced,faster"), "is no VERSION=PRESET"),
+    ],
+)
+def test_presets_that_cannot_be(workspace: Path, api: Served, arguments: tuple[str, ...], said: str) -> None:
+    """TP-05: said before anything is measured."""
+    done = campaign(workspace, "q", *(one.format(url=api.url) for one in arguments))
+    assert (done.returncode, said in done.stdout + done.stderr) == (2, True), done.stdout
+
+
+def test_an_override_that_somebody_ends_fails_the_cell(api: Served) -> None:
+    """TP-05: a cell counts only when its preset was in force until its end; what others set is left alone."""
+    under = UnderPreset(PolicyClient(api.url), "x", {"baseline": "conservative"})
+    with pytest.raises(CellFailure, match="another one of loopback took its place"), under(Cell(1, "jvm", "baseline")):
+        api.call("PUT", "override", {"preset": "aggressive", "ttl_seconds": 600})
+    assert api.call("DELETE", "override")["active"] is False
+    with pytest.raises(CellFailure, match="it is over"), under(Cell(1, "jvm", "baseline")):
+        api.call("DELETE", "override")
