@@ -281,6 +281,9 @@ def test_a_generator_is_calibrated(
     code, output = manage(with_k6, capsys, *given, "gen-22")
     assert code == 2
     assert "Did you mean 'gen-2'?" in output
+    code, output = manage(with_k6, capsys, "calibrate", "--noise", "--generator", "gen-2")
+    assert code == 2
+    assert "leave --generator out" in output
 
 
 def test_a_tool_that_is_not_there(lab: Lab, tmp_path: Path) -> None:
@@ -294,14 +297,11 @@ def test_a_tool_that_is_not_there(lab: Lab, tmp_path: Path) -> None:
     assert not folder_of(root).exists()
 
 
-@pytest.mark.parametrize("tool", ["wrk"])
-def test_a_tool_of_the_generator(lab: Lab, tmp_path: Path, tool: str) -> None:
+def test_a_tool_of_the_generator(lab: Lab, tmp_path: Path) -> None:
     """XP-06: what one process sends runs on one generator, by the program that is there."""
-    python = give_python(lab, "gen-2")
-    if tool != "locust":
-        give_program(lab, "gen-2", tool)
-    load = {"tool": tool, "users": 2, "warm_up_s": 0.3, "duration_s": 0.8}
-    root = make_spread(tmp_path / "w", lab, load, ("gen-2",), python=python)
+    give_program(lab, "gen-2", "wrk")
+    load = {"tool": "wrk", "users": 2, "warm_up_s": 0.3, "duration_s": 0.8}
+    root = make_spread(tmp_path / "w", lab, load, ("gen-2",))
     result = run_campaign(root, *SSH, "--runs=1")
     assert result.returncode in (0, 1), result.stdout
     for one in read_summaries(root).values():

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
 import pytest
 
+from pytest_staging.model.errors import LeaseLost
+from pytest_staging.model.placing import LoadPart, Place
 from pytest_staging.targets.clock import choose_clock
-from pytest_staging.targets.generator_load import parse_cpu
+from pytest_staging.targets.generator_host import GeneratorHost
+from pytest_staging.targets.generator_load import GeneratorRun, parse_cpu
 
 
 def test_the_quickest_trip_counts() -> None:
@@ -32,3 +39,12 @@ def test_cpu_time_of_a_generator() -> None:
     no_wait = parse_cpu("unit 100\nticks 100\n")
     assert no_wait is not None
     assert no_wait.waited_s is None
+
+
+def test_a_lease_that_is_lost(tmp_path: Path) -> None:
+    """XP-06: somebody else may load from there now, so the cell is over, and says why."""
+    part = LoadPart(place=Place(name="gen-1", python="p", program="t"), argv=["true"], log=tmp_path / "load.log")
+    host = cast(GeneratorHost, SimpleNamespace(name="gen-1"))
+    run = GeneratorRun(host, part, lambda: "it is held by campaign d")
+    with pytest.raises(LeaseLost, match="generator gen-1: its lease was lost: it is held by campaign d"):
+        run.poll()
