@@ -71,8 +71,7 @@ def test_the_version_stays(tmp_path: Path) -> None:
     fit = Fit(python="p", program="k6", version="1.2.0")
     host = SimpleNamespace(name="gen-1", fit=lambda *_: fit, facts=lambda: {"cpus": 2})
     generators = Generators([cast(GeneratorHost, host)], "k6", need, tmp_path, "1.1.0")
-    request = LoadRequest(
-        base_url="http://x", load=Load(shape=LoadShape.CLOSED, users=1, duration_s=1.0), bodies={}, folder=tmp_path / "c"
-    )
+    load = Load(shape=LoadShape.CLOSED, users=1, duration_s=1.0)
+    request = LoadRequest(base_url="http://x", load=load, bodies={}, folder=tmp_path / "c")
     with pytest.raises(ToolUnsupported, match=r"gen-1: k6 is 1\.2\.0, and the campaign began with 1\.1\.0"):
         generators.placed(request, tmp_path)
