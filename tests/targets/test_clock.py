@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
 import pytest
 
+from pytest_staging.model.benchmark import Load, LoadShape
+from pytest_staging.model.errors import LeaseLost, LoadFailed, ToolUnsupported
+from pytest_staging.model.placing import Clock, LoadPart, Need, Place
+from pytest_staging.model.ports import LoadRequest
 from pytest_staging.targets.clock import choose_clock
-from pytest_staging.targets.generator_load import parse_cpu
+from pytest_staging.targets.generator_host import Fit, GeneratorHost
+from pytest_staging.targets.generator_load import GeneratorRun, parse_cpu
+from pytest_staging.targets.generators import Generators
 
 
 def test_the_quickest_trip_counts() -> None:
@@ -32,3 +42,36 @@ def test_cpu_time_of_a_generator() -> None:
     no_wait = parse_cpu("unit 100\nticks 100\n")
     assert no_wait is not None
     assert no_wait.waited_s is None
+
+
+def test_a_lease_that_is_lost(tmp_path: Path) -> None:
+    """XP-06: somebody else may load from there now, so the cell is over, and says why."""
+    part = LoadPart(place=Place(name="gen-1", python="p", program="t"), argv=["true"], log=tmp_path / "load.log")
+    host = cast(GeneratorHost, SimpleNamespace(name="gen-1"))
+    run = GeneratorRun(host, part, lambda: "it is held by campaign d")
+    with pytest.raises(LeaseLost, match="generator gen-1: its lease was lost: it is held by campaign d"):
+        run.poll()
+
+
+def test_a_clock_that_is_set(tmp_path: Path) -> None:
+    """XP-06: then nobody can say what was sent in the window; a clock that only drifts within what is known is fine."""
+    place = Place(name="gen-1", python="p", program="t", clock=Clock(ahead_s=600.0, uncertainty_s=0.001))
+    part = LoadPart(place=place, argv=["true"], log=tmp_path / "load.log")
+    clocks = iter([Clock(ahead_s=600.02, uncertainty_s=0.002), Clock(ahead_s=0.0, uncertainty_s=0.002)])
+    host = cast(GeneratorHost, SimpleNamespace(name="gen-1", clock=lambda: next(clocks)))
+    run = GeneratorRun(host, part, str)
+    run.require_steady_clock()
+    with pytest.raises(LoadFailed, match=r"generator gen-1: its clock was set by 600\.00 s while it sent the load"):
+        run.require_steady_clock()
+
+
+def test_the_version_stays(tmp_path: Path) -> None:
+    """XP-06: a generator whose tool was changed while the campaign lasts sends nothing for it."""
+    need = Need(program="k6", question=(), pattern="", least=(0, 43), advice="")
+    fit = Fit(python="p", program="k6", version="1.2.0")
+    host = SimpleNamespace(name="gen-1", fit=lambda *_: fit, facts=lambda: {"cpus": 2})
+    generators = Generators([cast(GeneratorHost, host)], "k6", need, tmp_path, "1.1.0")
+    load = Load(shape=LoadShape.CLOSED, users=1, duration_s=1.0)
+    request = LoadRequest(base_url="http://x", load=load, bodies={}, folder=tmp_path / "c")
+    with pytest.raises(ToolUnsupported, match=r"gen-1: k6 is 1\.2\.0, and the campaign began with 1\.1\.0"):
+        generators.placed(request, tmp_path)
