@@ -59,12 +59,16 @@ class ResolvedService:
 
 @dataclass
 class System:
-    """What the files say together. `mismatches` is all that is wrong with them."""
+    """What the files say together. `mismatches` is all that is wrong with them.
+
+    `shared` is what they say besides services (networks, volumes and so on), by file.
+    """
 
     services: dict[str, ResolvedService] = field(default_factory=dict)
     files: list[ComposeFile] = field(default_factory=list)
     mismatches: list[Mismatch] = field(default_factory=list)
     variables: Mapping[str, str] = field(default_factory=dict)
+    shared: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def active(self, profiles: Sequence[str]) -> dict[str, ResolvedService]:
         """The services that run with those profiles switched on."""
@@ -120,7 +124,9 @@ class _Resolver:
         if path in trail:
             self._complain(file, file.problem(("include",), "includes itself over other files"))
             return
-        for included in as_list(self._value_of(path).get("include")):
+        value = self._value_of(path)
+        self.system.shared[file.shown] = {key: one for key, one in value.items() if key in SECTIONS[1:]}
+        for included in as_list(value.get("include")):
             parts = included.get("path") if isinstance(included, dict) else included
             for one in as_list(parts):
                 self._add_file(path.parent / str(one), merged, (*trail, path))
