@@ -61,7 +61,8 @@ class ResolvedService:
 class System:
     """What the files say together. `mismatches` is all that is wrong with them.
 
-    `shared` is what they say besides services (networks, volumes and so on), by file.
+    `shared` is what they say besides services (networks, volumes and so on), by file; `paths` is every file that was
+    read, those with variables too.
     """
 
     services: dict[str, ResolvedService] = field(default_factory=dict)
@@ -69,6 +70,7 @@ class System:
     mismatches: list[Mismatch] = field(default_factory=list)
     variables: Mapping[str, str] = field(default_factory=dict)
     shared: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    paths: set[FilePath] = field(default_factory=set)
 
     def active(self, profiles: Sequence[str]) -> dict[str, ResolvedService]:
         """The services that run with those profiles switched on."""
@@ -97,7 +99,7 @@ def resolve(
 
 class _Resolver:
     def __init__(self, variables: Mapping[str, str], read: Read, shown: Callable[[FilePath], str]) -> None:
-        self._variables, self._read, self._shown = dict(variables), read, shown
+        self._variables, self._reader, self._shown = dict(variables), read, shown
         self._files: dict[FilePath, ComposeFile | None] = {}
         self._values: dict[FilePath, Mapping[str, Any]] = {}
         self._extended: dict[tuple[FilePath, str], dict[str, Any]] = {}
@@ -116,6 +118,12 @@ class _Resolver:
         self._check_dependencies()
         self.system.files = [one for one in self._files.values() if one]
         return self.system
+
+    def _read(self, path: FilePath) -> str | None:
+        text = self._reader(path)
+        if text is not None:
+            self.system.paths.add(path)
+        return text
 
     def _add_file(self, path: FilePath, merged: dict[str, dict[str, Any]], trail: tuple[FilePath, ...]) -> None:
         file = self._file(path, "compose file")
