@@ -86,8 +86,7 @@ def consume(class_name: str) -> None:
                 channel = connection.channel()
                 for name in CLASSES:
                     channel.queue_declare(name, durable=True)
-                # What is taken beyond the limit waits here, out of other workers' reach: so no more than that.
-                channel.basic_qos(prefetch_count=min(MOST_IN_HAND, parallelism(class_name)))
+                follow(connection, channel, class_name, 0)
                 channel.basic_consume(class_name, functools.partial(take, connection, pool, class_name))
                 CONNECTED[class_name].set()
                 channel.start_consuming()
@@ -95,6 +94,14 @@ def consume(class_name: str) -> None:
             print(f"{class_name}: the broker is lost: {type(error).__name__}: {error}", file=sys.stderr)
         CONNECTED[class_name].clear()
         time.sleep(RECONNECT_S)
+
+
+def follow(connection, channel, class_name: str, known: int) -> None:
+    """Takes as many tasks as may be in hand now. What is taken beyond that waits here, out of other workers' reach."""
+    wanted = min(MOST_IN_HAND, parallelism(class_name))
+    if wanted != known:
+        channel.basic_qos(prefetch_count=wanted, global_qos=True)  # of the channel: it holds for the present consumer
+    connection.call_later(ASK_AGAIN_S, functools.partial(follow, connection, channel, class_name, wanted))
 
 
 def take(connection, pool, class_name: str, channel, method, properties, body: bytes) -> None:

@@ -59,12 +59,18 @@ class ResolvedService:
 
 @dataclass
 class System:
-    """What the files say together. `mismatches` is all that is wrong with them."""
+    """What the files say together. `mismatches` is all that is wrong with them.
+
+    `shared` is what they say besides services (networks, volumes and so on), by file; `paths` is every file that was
+    read, those with variables too.
+    """
 
     services: dict[str, ResolvedService] = field(default_factory=dict)
     files: list[ComposeFile] = field(default_factory=list)
     mismatches: list[Mismatch] = field(default_factory=list)
     variables: Mapping[str, str] = field(default_factory=dict)
+    shared: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    paths: set[FilePath] = field(default_factory=set)
 
     def active(self, profiles: Sequence[str]) -> dict[str, ResolvedService]:
         """The services that run with those profiles switched on."""
@@ -93,7 +99,7 @@ def resolve(
 
 class _Resolver:
     def __init__(self, variables: Mapping[str, str], read: Read, shown: Callable[[FilePath], str]) -> None:
-        self._variables, self._read, self._shown = dict(variables), read, shown
+        self._variables, self._reader, self._shown = dict(variables), read, shown
         self._files: dict[FilePath, ComposeFile | None] = {}
         self._values: dict[FilePath, Mapping[str, Any]] = {}
         self._extended: dict[tuple[FilePath, str], dict[str, Any]] = {}
@@ -113,6 +119,12 @@ class _Resolver:
         self.system.files = [one for one in self._files.values() if one]
         return self.system
 
+    def _read(self, path: FilePath) -> str | None:
+        text = self._reader(path)
+        if text is not None:
+            self.system.paths.add(path)
+        return text
+
     def _add_file(self, path: FilePath, merged: dict[str, dict[str, Any]], trail: tuple[FilePath, ...]) -> None:
         file = self._file(path, "compose file")
         if file is None:
@@ -120,7 +132,9 @@ class _Resolver:
         if path in trail:
             self._complain(file, file.problem(("include",), "includes itself over other files"))
             return
-        for included in as_list(self._value_of(path).get("include")):
+        value = self._value_of(path)
+        self.system.shared[file.shown] = {key: one for key, one in value.items() if key in SECTIONS[1:]}
+        for included in as_list(value.get("include")):
             parts = included.get("path") if isinstance(included, dict) else included
             for one in as_list(parts):
                 self._add_file(path.parent / str(one), merged, (*trail, path))

@@ -158,15 +158,16 @@ class _Check:
     def _takes_effect(self, name: str) -> bool:
         """Whether another value of it would make another system."""
         seen = []
-        for value in (SENTINEL, f"{SENTINEL}-2"):
+        for value in (SENTINEL, f"{SENTINEL}-2", ""):  # `${A:+b}` only asks whether there is one
             variables = self._description.variables(self._name, self._environment, self._ours)
             missing = dict.fromkeys(self._description.missing(self._environment, self._ours), PLACEHOLDER)
             paths = self._description.paths()
             system = resolve(
                 paths, {**variables, **missing, name: value}, self._description.read, self._description.show
             )
-            seen.append({one: service.data for one, service in system.active(self._profile.compose_profiles).items()})
-        return seen[0] != seen[1]
+            active = system.active(self._profile.compose_profiles)
+            seen.append(({one: service.data for one, service in active.items()}, system.shared))
+        return any(one != seen[0] for one in seen)
 
     def _read_outside_comments(self, name: str) -> bool:
         lines = (line for file in self._system.files for line in file.text.splitlines())

@@ -108,18 +108,18 @@ def _write_manifest(control: Control, folder: Path, profile: str, now: datetime,
         "complete": not incomplete,
         "incomplete": incomplete,
         "files": {str(path.relative_to(folder)): durable.hash_file(path) for path in files},
-        "inputs": _inputs(control),
+        "inputs": _inputs(control, profile),
     }
     store.write_json(folder / "manifest.json", manifest)
 
 
-def _inputs(control: Control) -> dict[str, str]:
-    """SHA-256 of capacity.yaml and of every compose file that it names; their content may hold what is nobody's."""
+def _inputs(control: Control, profile: str) -> dict[str, str]:
+    """SHA-256 of capacity.yaml, the compose files and their files of variables, whose content is not for everybody."""
     description = control.description
-    paths = [description.root / description.shown, *description.paths()]
+    paths = {description.root / description.shown, *control.system(profile).paths}
     if description.capacity.build_overlay:
-        paths = [description.root / description.shown, *description.paths(build=True)]
-    return {description.show(path): durable.hash_file(path) for path in paths if path.is_file()}
+        paths.add(description.folder / description.capacity.build_overlay)
+    return {description.show(path): durable.hash_file(path) for path in sorted(paths) if path.is_file()}
 
 
 def _copy(source: Path, destination: Path) -> None:

@@ -37,8 +37,11 @@ def start(control: Control, profile: str, build: bool = False, reason: str = "st
             _bring_up(control, profile, build)
         except ComposeFailed as error:
             # Compose fails too when a service that others wait for does not get healthy: the matrix says which.
+            matrix = control.matrix(profile)
+            if matrix.state is State.HEALTHY:  # what runs is what ran before, and not what was asked for
+                raise
             control.say(str(error))
-            return control.matrix(profile)
+            return matrix
         matrix = await_ready(control, profile)
         if matrix.state is State.HEALTHY:
             control.history.mark_ready()

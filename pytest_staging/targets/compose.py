@@ -85,14 +85,11 @@ class ComposeTarget:
         return unfit_reason(mode)
 
     def pin(self) -> Mapping[str, str]:
-        """SHA-256 of capacity.yaml and of every compose file that is read, by its path in the workspace."""
+        """SHA-256 of capacity.yaml, the compose files and their files of variables, by their paths in the workspace."""
         description = self._description
         found = {description.root / description.shown}
         for profile in self._choice.profiles:
-            system = resolve_profile(description, profile, self._choice.environment, os.environ)
-            found |= {file.path for file in system.files}
-        dotenv = description.paths()[0].parent / ".env"
-        found |= {dotenv} if dotenv.is_file() else set()
+            found |= resolve_profile(description, profile, self._choice.environment, os.environ).paths
         return {description.show(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(found)}
 
     @contextmanager

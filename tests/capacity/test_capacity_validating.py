@@ -200,3 +200,20 @@ def test_validate_changes_no_file_and_needs_no_engine(tmp_path: Path) -> None:
     assert [(one["profile"], one["environment"], len(one["mismatches"])) for one in told] == [("wide", "dev", 1)]
     assert manager(tmp_path, "validate", "small", env=nowhere).returncode == 0
     assert digests() == before
+
+
+@pytest.mark.parametrize(
+    "compose",
+    [
+        COMPOSE + 'volumes: {data: {name: "${ONLY}"}}\n',
+        COMPOSE.replace("image: example/api:1", 'image: "example/api:1${ONLY:+-slim}"'),
+        COMPOSE.replace("image: example/api:1", 'image: example/api:1\n    deploy: {replicas: "${ONLY:-1}"}'),
+        COMPOSE.replace("image: example/api:1", 'image: "example/api:${TAG:-${ONLY}}"'),
+    ],
+)
+def test_a_variable_may_matter_anywhere(compose: str, tmp_path: Path) -> None:
+    """CP-03: in a volume, as a mere presence, as a number of replicas, within a default."""
+    write_system(tmp_path, compose, with_profile(variables={"PARALLEL": "8", "ONLY": "1"}))
+    assert found(tmp_path) == []
+    write_system(tmp_path, COMPOSE, with_profile(variables={"PARALLEL": "8", "ONLY": "1"}))
+    assert "variable ONLY changes nothing" in "\n".join(found(tmp_path))

@@ -392,3 +392,21 @@ def test_the_number_of_replicas(data: dict[str, Any], expected: int | None) -> N
 def test_whether_there_is_a_health_check(check: Any, expected: bool) -> None:
     """CP-03: one that is off counts for none."""
     assert ResolvedService("a", {"healthcheck": check}, "f", 1).has_health_check is expected
+
+
+def test_every_file_that_was_read_is_known(tmp_path: Path) -> None:
+    """CP-06: what a campaign pins: compose files, those that they extend or include, and files of variables."""
+    write_files(
+        tmp_path,
+        {
+            "compose.yaml": "include: [more.yaml]\nservices:\n  a:\n    extends: {file: base.yaml, service: b}\n"
+            "    env_file: [a.env]\n",
+            "more.yaml": "services: {}\n",
+            "base.yaml": "services:\n  b: {image: x}\n",
+            "a.env": "A=1\n",
+            ".env": "B=1\n",
+            "other.yaml": "",
+        },
+    )
+    found = {path.name for path in resolved(tmp_path).paths}
+    assert found == {"compose.yaml", "more.yaml", "base.yaml", "a.env", ".env"}

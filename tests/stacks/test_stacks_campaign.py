@@ -98,7 +98,7 @@ def test_a_stack_that_does_not_get_ready_fails_its_cell(place: Place, engine: En
     compose.write_text(whole.replace("test: [CMD, python3, -S, /app/health.py]", "test: [CMD, python3, -S, /no.py]"))
     path = place.root / "deploy" / "capacity.yaml"
     capacity = path.read_text()
-    path.write_text(capacity.replace("ready_timeout_s: 90", "ready_timeout_s: 15"))
+    path.write_text(capacity.replace("ready_timeout_s: 90", "ready_timeout_s: 4"))
     try:
         done = run(
             place, *GIVEN[:3], "--benchmark-path", "benchmark/queue.yaml", "--staging-target", "compose:baseline", "-x"

@@ -99,6 +99,15 @@ def test_a_service_that_ends_is_found_at_once_and_rolled_back(place: Place, engi
     assert (done.returncode, "rolling back from ends to fine" in done.stdout) == (0, True), done.stdout + done.stderr
     assert state_of(place, "fine")["state"] == "healthy"
     assert [one["service"] for one in state_of(place, "fine")["services"]] == ["good", "once"], "ends was removed"
+    path = place.root / "deploy" / "compose.yaml"
+    whole = path.read_text()
+    path.write_text(whole.replace(f"image: {IMAGE}", "image: 127.0.0.1:9/none:1", 1))
+    try:
+        done = place("start", "fine")
+    finally:
+        path.write_text(whole)
+    assert (done.returncode, "127.0.0.1:9/none" in done.stderr) == (1, True), "what ran before runs on, and is not it"
+    assert state_of(place, "fine")["state"] == "healthy"
 
 
 def test_a_service_that_never_gets_healthy(place: Place, engine: Engine) -> None:
