@@ -102,6 +102,10 @@ def test_everything_is_drawn(browser: Any, report: Path, record: Any, screen: st
         seen = "(marks) => marks.filter((mark) => mark.getClientRects().length && mark.checkVisibility()).length"
         rows = [row for row in record.aggregate["rows"] if row["applicable"] and row["n"]]
         assert found.page.locator(f".forest .{screen} [data-tip]").evaluate_all(seen) == len(rows)
+        bands = found.page.locator(f".forest .{screen} [fill='var(--band)']").count()
+        assert bands == sum(row["applicable"] for row in record.aggregate["rows"])
+        blocks = sum(row["n"] for row in record.aggregate["rows"] if row["applicable"])
+        assert found.page.locator("#runs .plot line[stroke='var(--join)']").count() == blocks
         values = [
             value
             for one in record.summaries

@@ -228,7 +228,7 @@ def _draw_points(
             alt.Chart(rows_of(gone)).mark_text(text="✕", color="var(--regression)", fontSize=11, fontWeight=700).encode(
                 x=x, y=alt.value(HEIGHT - 5), description="tip:N")
         )  # fmt: skip
-    return draw(alt.layer(*layers), WIDTH, HEIGHT, (44, 8, 10, 22))
+    return draw(alt.layer(*layers), WIDTH, HEIGHT, (54, 8, 6, 22))
 
 
 def _pairs(points: Sequence[Mapping[str, Any]], baseline: str) -> list[dict[str, Any]]:
@@ -256,7 +256,7 @@ def _draw_groups(
             x=x, y=alt.Y("low:Q"), y2="high:Q"))  # fmt: skip
         layers.append(base.mark_point(filled=True, size=9, color=one.colour, opacity=1).encode(
             x=x, y=y, description="tip:N"))  # fmt: skip
-    return draw(alt.layer(*layers), WIDTH, HEIGHT, (44, 8, 10, 22))
+    return draw(alt.layer(*layers), WIDTH, HEIGHT, (54, 8, 6, 22))
 
 
 def _groups(slug: str, values: Sequence[float | None], size: int, unit: str) -> list[dict[str, Any]]:
