@@ -32,9 +32,11 @@ ALL = {"html": ("--html=seen.html", "--self-contained-html"), "metadata": (), "c
 
 
 @pytest.fixture(scope="module")
-def plugins(request):
+def plugins(request, tmp_path_factory):
     """A folder with the plugins, to be put on PYTHONPATH; kept in pytest's cache from one session to the next."""
-    kept = request.config.cache.mkdir(f"beside-{sys.version_info[0]}.{sys.version_info[1]}-{version('pytest')}")
+    cache = getattr(request.config, "cache", None)  # not with -p no:cacheprovider
+    name = f"beside-{sys.version_info[0]}.{sys.version_info[1]}-{version('pytest')}"
+    kept = cache.mkdir(name) if cache else tmp_path_factory.mktemp(name)
     folder, complete = kept / "site", kept / "complete"
     if not complete.is_file() or complete.read_text() != " ".join(PACKAGES):
         install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--upgrade", "--target", str(folder)]
