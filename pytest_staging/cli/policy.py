@@ -148,6 +148,14 @@ def run_serve(options: argparse.Namespace) -> int:
     from pytest_staging.throughput.clock import system_clock
     from pytest_staging.throughput.service import PolicyService
 
+    tokens = _tokens(options)
+    if bool(options.tls_cert) != bool(options.tls_key):
+        raise UsageProblem("--tls-cert and --tls-key go together.")
+    check_exposure(options.host, tokens, bool(options.tls_cert), options.behind_tls_proxy)
+    if not 1 <= options.max_connections <= 100_000:
+        raise UsageProblem("--max-connections needs 1 to 100000.")
+    workspace = workspace_of(options)
+    policy = store.load_throughput(workspace, options.policy and options.policy.absolute())
     try:
         from pytest_staging.throughput.api import build_app
         from pytest_staging.throughput.door import Places
@@ -156,15 +164,7 @@ def run_serve(options: argparse.Namespace) -> int:
         raise ToolMissing(
             f"policy serve needs FastAPI and uvicorn: pip install 'pytest-staging[policy]' ({error})"
         ) from error
-    tokens = _tokens(options)
-    if bool(options.tls_cert) != bool(options.tls_key):
-        raise UsageProblem("--tls-cert and --tls-key go together.")
     tls = Tls(options.tls_cert, options.tls_key) if options.tls_cert else None
-    check_exposure(options.host, tokens, tls is not None, options.behind_tls_proxy)
-    if not 1 <= options.max_connections <= 100_000:
-        raise UsageProblem("--max-connections needs 1 to 100000.")
-    workspace = workspace_of(options)
-    policy = store.load_throughput(workspace, options.policy and options.policy.absolute())
     service = PolicyService(policy, options.state or workspace.root / ".staging-policy", system_clock)
     try:
         poller = wiring.make_policy_poller(policy, service.offer, lambda: system_clock().mono_s)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from policies import write_policy
 from serving import PROGRAM, FakeBroker, Served, active, calm, fake_broker, manager, quick_policy, served
 from workspaces import wait_for
 
@@ -126,6 +127,7 @@ def test_a_token_is_not_sent_in_the_clear() -> None:
 
 def test_serve_without_its_extra_says_what_to_install(tmp_path: Path) -> None:
     """TP-04: FastAPI and uvicorn are an extra."""
+    write_policy(tmp_path)
     (tmp_path / "fastapi.py").write_text("raise ImportError('No module named fastapi')")
     done = manager(tmp_path, "policy", "serve", environment={"PYTHONPATH": str(tmp_path)})
     assert (done.returncode, "pip install 'pytest-staging[policy]'" in done.stderr) == (2, True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -311,3 +312,14 @@ def test_a_failed_poll_keeps_the_last_reading(tmp_path: Path, clock: Clock) -> N
     clock.forward(9)
     assert "answered 401" in service.status()["fail_safe_reason"]
     assert seen(0).reading
+
+
+def test_answers_do_not_wait_for_acknowledgements() -> None:
+    """TP-03: without TCP_NODELAY every answer comes 40 ms late; connections inherit it from the socket that listens."""
+    pytest.importorskip("uvicorn")
+    from pytest_staging.throughput.serving import listen
+
+    with listen("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname(), timeout=10):
+        accepted, _ = listening.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
