@@ -27,7 +27,7 @@ FLOORS = {
     "calibrations": 1, "dockerfile": 1, "dockerignore": 1, "engine": 1, "ssh": 1, "inventory": 1,
     "targets": 2, "lifecycle": 2, "loadtools": 2, "metrics": 2, "images": 2, "store": 2, "reports": 2, "throughput": 2,
     "campaign": 3, "versioning": 3, "transitions": 3, "operating": 3,
-    "wiring": 4, "document_wiring": 4,
+    "wiring": 4,
     "plugin": 5, "session": 5, "hookspecs": 5, "cli": 5, "__main__": 5,
 }  # fmt: skip
 

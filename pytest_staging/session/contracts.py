@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pytest_staging import document_wiring, durable, wiring
+from pytest_staging import durable, wiring
 from pytest_staging.model.errors import StagingError, UsageProblem
 from pytest_staging.runbooks.checking import Check, checks_of
 from pytest_staging.runbooks.directives import parse_directives
@@ -18,6 +18,7 @@ from pytest_staging.runbooks.generated import find_regions, rewrite
 from pytest_staging.runbooks.grammar import borrow
 from pytest_staging.runbooks.project import Program, Project
 from pytest_staging.session.exits import exiting
+from pytest_staging.wiring import documents
 
 SUFFIXES = (".md", ".markdown")
 DEFAULT_PATHS = ("README.md", "docs")
@@ -54,7 +55,7 @@ def make_project(config: pytest.Config) -> Project:
     programs = _pairs(config, "staging_contracts_programs")
     generators = _pairs(config, "staging_contracts_generators")
     own = Program("pytest", borrow(_pytest_parser(config), "pytest"), whole=False, modules=("pytest",))
-    return document_wiring.make_contracts(places, own, programs, generators, wiring.TARGETS)
+    return documents.make_contracts(places, own, programs, generators, wiring.TARGETS)
 
 
 def documents_in(config: pytest.Config) -> Iterator[Path]:

@@ -47,7 +47,7 @@ def make_contracts(
         found[name] = Program(name, neutralise(build_compose_parser(generation)))
     made = {name: _imported("staging_contracts_generators", name, where) for name, where in generators.items()}
     facts = Facts(
-        replace(places, sources=(str(Path(__file__).parent), *places.sources)),
+        replace(places, sources=(str(Path(__file__).parent.parent), *places.sources)),
         {"metric": METRICS, "target": targets},
     )
     return Project(facts, {**found, own.name: own}, {**GENERATORS, **made})
