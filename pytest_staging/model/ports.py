@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from pytest_staging.model.benchmark import NO_LIMITS, ContainerLimits, Load
+from pytest_staging.model.building import Image
 from pytest_staging.model.placing import LoadPart, Need, Place
-from pytest_staging.model.version import ModeSpec, Version
+from pytest_staging.model.version import ModeSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,83 +58,6 @@ class CommandRunner(Protocol):
 
     def run(self, command: Command, deadline_s: float) -> int | None:
         """Exit status; None when the deadline passed and the program, with all it started, was killed."""
-        ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Image:
-    """What a version in one mode was built into: a container image, or a folder of files (`path`) on this machine.
-
-    `ref` is its name, `id` what identifies its content; two builds of equal inputs need not have equal ids.
-    """
-
-    ref: str
-    id: str
-    size_bytes: int
-    path: Path | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Build:
-    """A version to be built in one mode. `tag` names the result; output goes to `log` and, if wanted, to `echo`.
-
-    `fresh` is a build that takes nothing from a cache of the builder's own either.
-    """
-
-    version: Version
-    mode: str
-    snapshot: Path
-    tag: str
-    log: Path
-    echo: Callable[[bytes], None] | None = None
-    fresh: bool = False
-
-    @property
-    def spec(self) -> ModeSpec:
-        return self.version.service.modes[self.mode]
-
-    @property
-    def label(self) -> str:
-        """For messages: `build of nodelay in mode jvm`."""
-        return f"build of {self.version.slug} in mode {self.mode}"
-
-
-NOT_HERE = "not here"
-"""Value of a builder's input that only the build will fetch."""
-
-
-class Builder(Protocol):
-    """Makes images. What it makes is found again by `ref`; whether it still fits is the cache's to decide."""
-
-    @property
-    def name(self) -> str: ...
-
-    def require_ready(self) -> None:
-        """Raises ToolMissing (EngineMissing) with what to install or start."""
-        ...
-
-    def fingerprint(self, version: Version, mode: str, snapshot: Path) -> str:
-        """Digest of those files of the snapshot that a build can see."""
-        ...
-
-    def inputs(self, version: Version, mode: str, snapshot: Path) -> Mapping[str, str]:
-        """Everything besides the snapshot that decides what comes out, by a name that people understand."""
-        ...
-
-    def commands(self, build: Build) -> list[list[str]]:
-        """The exact commands of a build, as a person would type them in the snapshot's folder."""
-        ...
-
-    def build(self, build: Build) -> Image:
-        """Raises BuildFailed with the log's tail, or EngineLost. Leaves nothing half made."""
-        ...
-
-    def inspect(self, ref: str) -> Image | None:
-        """What `ref` names now, or None."""
-        ...
-
-    def remove(self, ref: str) -> None:
-        """Removes what `ref` names, if it is there and nothing runs from it."""
         ...
 
 

@@ -13,11 +13,12 @@ from pytest_staging.campaign.planning import load_pinned_benchmark
 from pytest_staging.campaign.runner import CellRunner
 from pytest_staging.images.cache import ImageCache
 from pytest_staging.model.benchmark import Benchmark, SourceKind
+from pytest_staging.model.building import Builder
 from pytest_staging.model.campaign import Campaign
 from pytest_staging.model.errors import UsageProblem
 from pytest_staging.model.inventory import GeneratorSpec, HostSpec
 from pytest_staging.model.observing import MetricSource
-from pytest_staging.model.ports import Builder, HostTarget, PhaseListener, PlannedTarget, Target
+from pytest_staging.model.ports import HostTarget, PhaseListener, PlannedTarget, Target
 from pytest_staging.model.script import Takes
 from pytest_staging.store import Workspace
 from pytest_staging.wiring.loads import (

@@ -16,8 +16,9 @@ from workspaces import wait_for
 from pytest_staging.metrics.combined import CombinedMetrics
 from pytest_staging.metrics.process import ProcessMetrics
 from pytest_staging.model.benchmark import SourceKind, SourceSpec
+from pytest_staging.model.building import Image
 from pytest_staging.model.errors import LeaseTimeout, ServiceFailed, StorageError
-from pytest_staging.model.ports import Command, Image, Service, Usage
+from pytest_staging.model.ports import Command, Service, Usage
 from pytest_staging.model.version import ModeSpec, Runtime
 
 Deploy = Callable[..., Service]
