@@ -180,6 +180,7 @@ class _Stack:
         except BaseException:
             service.discard()
             raise
+        shutil.rmtree(self._folder, ignore_errors=True)  # Compose is not asked again, and it holds passwords
         return StackService(service, self._published(), self.remove)
 
     def remove(self, kept: str = "") -> None:

@@ -54,9 +54,9 @@ def run(place: Place, *arguments: str) -> Any:
     return run_campaign(place.root, *arguments, env={**place.environment, **login}, timeout_s=300)
 
 
-def stacks(engine: Engine, root: Path) -> list[str]:
-    """What is left of cells, by the campaign's label."""
-    ours = "label=pytest-staging.campaign=two"
+def stacks(engine: Engine, campaign: str) -> list[str]:
+    """What is left of a campaign's cells, by its label."""
+    ours = f"label=pytest-staging.campaign={campaign}"
     found = engine("ps", "--all", "--quiet", "--filter", ours).split()
     return found + engine("network", "ls", "--quiet", "--filter", ours).split()
 
@@ -76,7 +76,7 @@ def test_two_profiles_are_compared_like_two_versions(place: Place, engine: Engin
     assert campaign["target"] == PROFILES
     assert campaign["versions"]["wide"] == campaign["versions"]["baseline"], "the same snapshot"
     assert set(campaign["target_files"]) == {"deploy/capacity.yaml", "deploy/compose.yaml"}
-    assert stacks(engine, place.root) == []
+    assert stacks(engine, "two") == []
     compose = place.root / "deploy" / "compose.yaml"
     whole = compose.read_text()
     compose.write_text(whole + "# changed\n")
@@ -92,22 +92,22 @@ def test_two_profiles_are_compared_like_two_versions(place: Place, engine: Engin
 
 
 def test_a_stack_that_does_not_get_ready_fails_its_cell(place: Place, engine: Engine) -> None:
-    """CP-06: the reason names the service and what it said; nothing is left."""
+    """CP-06: the reason names the service and how it ended, long before the profile's deadline; nothing is left."""
     compose = place.root / "deploy" / "compose.yaml"
     whole = compose.read_text()
-    compose.write_text(whole.replace("test: [CMD, python3, -S, /app/health.py]", "test: [CMD, python3, -S, /no.py]"))
-    path = place.root / "deploy" / "capacity.yaml"
-    capacity = path.read_text()
-    path.write_text(capacity.replace("ready_timeout_s: 90", "ready_timeout_s: 4"))
+    head, worker, rest = whole.partition("  worker: &worker\n")
+    rest = rest.replace("    depends_on:\n      rabbitmq: {condition: service_healthy}\n", "", 1)
+    broken = '    entrypoint: [python3, -S, -c, "raise SystemExit(4)"]\n'
+    compose.write_text(head + worker + broken + rest)
+    given = ("--candidate", "wide", "--runs=1", "--campaign-id", "broken", "--benchmark-path", "benchmark/queue.yaml")
     try:
-        done = run(
-            place, *GIVEN[:3], "--benchmark-path", "benchmark/queue.yaml", "--staging-target", "compose:baseline", "-x"
-        )
+        done = run(place, *given, "--staging-target", "compose:baseline", "-x")
     finally:
         compose.write_text(whole)
-        path.write_text(capacity)
     assert done.returncode == 1
-    assert "profile baseline did not get ready: worker: " in done.stdout, done.stdout
+    assert "profile baseline did not get ready: " in done.stdout, done.stdout
+    assert "worker: ended with status 4" in done.stdout, done.stdout
+    assert stacks(engine, "broken") == []
 
 
 @pytest.mark.parametrize(
