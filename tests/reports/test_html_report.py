@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import shutil
 import sys
@@ -226,6 +227,25 @@ def test_a_campaign_without_any_result_renders() -> None:
     text = text_of(make_record(5, alter=lambda one: None))
     assert "0 of 20 cells" in text
     assert "20 not run" in text
+
+
+@pytest.mark.parametrize("seed", [2, 5])
+def test_odd_values_are_drawn(seed: int) -> None:
+    """XP-04: zeros beside millions, holes everywhere, one run or seven: a page, and no number that is none."""
+    drawn = random.Random(seed)
+
+    def change(cell: Any, metrics: dict[str, Any]) -> None:
+        for name, value in metrics.items():
+            metrics[name] = value and drawn.choice([0.0, 1e-9, value, value * 1e6])
+
+    def alter(one: Any) -> Any:
+        lost = drawn.random()
+        bare = replace(one, outcome="failed", metrics={}, phases={}, host={}, reason=None)
+        return None if lost < 0.2 else bare if lost < 0.4 else one
+
+    page = render_html(make_record(drawn.choice([1, 7]), change=change, alter=alter, benchmark=ALL))
+    assert "</html>" in page
+    assert not re.search(r"\b(NaN|Infinity)\b", page)
 
 
 def test_size_limits() -> None:
