@@ -18,9 +18,8 @@ from pytest_staging.model.capacity import CapacityProfile, ContainerFacts
 from pytest_staging.model.errors import CapacityMismatch, UsageProblem
 from pytest_staging.operating.history import History
 from pytest_staging.store import Workspace
-from pytest_staging.targets.compose_program import ComposeProgram, ComposeProject
+from pytest_staging.targets.compose_program import ComposeProgram, ComposeProject, Unleased
 from pytest_staging.targets.compose_reading import read_containers, remove_project
-from pytest_staging.targets.local import LocalTarget
 
 
 @dataclass
@@ -102,7 +101,7 @@ class Control:
         # Compose reads every file whole also in order to stop: what is not set must not keep it from that.
         variables |= dict.fromkeys(self.description.missing(environment, self.ours), PLACEHOLDER)
         return ComposeProject(
-            self.program, LocalTarget(), self.project, self.description.paths(), variables, self.engine.address
+            self.program, Unleased(), self.project, self.description.paths(), variables, self.engine.address
         )
 
     def run(self, profile: str, arguments: Sequence[str], **how: Any) -> None:

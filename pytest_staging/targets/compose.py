@@ -41,6 +41,7 @@ from pytest_staging.targets.local import LocalProcess, LocalTarget
 CONFIG_DEADLINE_S = 60.0
 UP_DEADLINE_S = 300.0
 LOOK_S = 0.1
+FOLDER = "stack-"
 
 
 class ComposeTarget:
@@ -94,14 +95,14 @@ class ComposeTarget:
 
     @contextmanager
     def lease(self, holder: str, timeout_s: float) -> Iterator[None]:
-        """As the target docker's; volumes that a dead holder left are removed too."""
+        """As the target docker's; volumes and files that a dead holder left are removed too."""
         with self._docker.lease(holder, timeout_s):
-            self._reap_volumes()
+            self._reap()
             try:
                 yield
             finally:
                 with suppress(StagingError):
-                    self._reap_volumes()
+                    self._reap()
 
     def facts(self) -> Mapping[str, Any]:
         """Those of the target docker; Compose's version, and which profile each version runs under."""
@@ -139,7 +140,9 @@ class ComposeTarget:
         if changed:
             raise PinChanged(f"{', '.join(changed)} changed after the campaign began; start a new one")
 
-    def _reap_volumes(self) -> None:
+    def _reap(self) -> None:
+        for left in self._docker.lease_folder.glob(f"{FOLDER}*"):
+            shutil.rmtree(left, ignore_errors=True)
         api = self._engine.client.api
         filters = {"label": [f"{name}={value}" for name, value in self._docker.lease_labels().items()]}
         for one in self._engine.call("list volumes", api.volumes, filters=filters).get("Volumes") or []:
@@ -158,7 +161,8 @@ class _Stack:
         endpoint = self._description.capacity.service_under_test
         assert endpoint is not None  # require_ready has looked
         self._endpoint = endpoint
-        self._folder = Path(tempfile.mkdtemp(prefix="staging-stack-"))  # for us alone: it holds passwords
+        # For us alone: it holds passwords. Whoever has the lease next removes it if we cannot.
+        self._folder = Path(tempfile.mkdtemp(prefix=FOLDER, dir=target._docker.lease_folder))
 
     def start(self) -> StackService:
         """Creates all of it, starts what the version needs, and last the version."""

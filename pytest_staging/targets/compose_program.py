@@ -13,6 +13,7 @@ from typing import Any
 from pytest_staging import durable
 from pytest_staging.model.errors import ComposeFailed, ComposeMissing
 from pytest_staging.model.ports import Command, CommandRunner
+from pytest_staging.targets.local import LocalProcess
 
 ASK_DEADLINE_S = 20.0
 STOP_GRACE_S = 10
@@ -23,6 +24,18 @@ NOT_THERE = (
     "docker-compose; elsewhere docs.docker.com/compose/install says how."
 )
 _VERSION = re.compile(r"\bv?(\d+)\.(\d+)(?:\.(\d+))?")
+
+
+class Unleased:
+    """Runs programs that belong to no campaign: whoever takes the host's lease must not end them as leftovers."""
+
+    def run(self, command: Command, deadline_s: float) -> int | None:
+        """Exit status; None when the deadline passed and the program, with all it started, was killed."""
+        process = LocalProcess(command, {})
+        try:
+            return process.wait(deadline_s)
+        finally:
+            process.stop(0.0)
 
 
 @dataclass(frozen=True)

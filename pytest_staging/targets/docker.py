@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from pytest_staging.engine import LABEL, Engine
@@ -63,6 +64,11 @@ class DockerTarget:
     def deploy(self, deployment: Deployment) -> ContainerService:
         """Raises ServiceFailed with the engine's words, PortTaken, or EngineLost; nothing is left then."""
         return self._containers.deploy(deployment, ThisMachine())
+
+    @property
+    def lease_folder(self) -> Path:
+        """Where the lease lies: whoever has it may keep files there that nobody else needs."""
+        return self._local.lease_path.parent
 
     def lease_labels(self) -> dict[str, str]:
         """By which leftovers are found.

@@ -179,10 +179,9 @@ def make_control(
 ) -> Any:
     """What the commands on a capacity profile work with."""
     from pytest_staging.operating.control import Control
-    from pytest_staging.targets.compose_program import find_compose
-    from pytest_staging.targets.local import LocalTarget
+    from pytest_staging.targets.compose_program import Unleased, find_compose
 
-    return Control(workspace, description, invocation, say, lambda: find_compose(LocalTarget()), dry_run=dry_run)
+    return Control(workspace, description, invocation, say, lambda: find_compose(Unleased()), dry_run=dry_run)
 
 
 def make_runner(

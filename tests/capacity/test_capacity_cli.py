@@ -7,13 +7,19 @@ import os
 import shlex
 import stat
 import subprocess
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from systems import COMPOSE, ROOT, manager, write_system
+from workspaces import wait_for
 
 from pytest_staging.cli import build_parser, main
+from pytest_staging.model.ports import Command
+from pytest_staging.targets.compose_program import Unleased
+from pytest_staging.targets.local import LocalTarget
 
 STEPS = ["validate", "start", "status", "evidence", "rollback", "stop", "clean"]
 NEEDS_PROFILE = [step for step in STEPS if step != "validate"]
@@ -197,3 +203,25 @@ def test_an_engine_that_is_down_is_one_clear_error(step: str, tmp_path: Path) ->
     assert f"no Docker engine answers at unix://{tmp_path}/none.sock" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "capacity" / "tests-dev" / "history.json").exists()
+
+
+def test_a_campaign_that_takes_the_lease_ends_no_command(tmp_path: Path, lease_folder: Path) -> None:
+    """CP-04: what a campaign takes for leftovers are processes of campaigns; Compose of an operator is none."""
+    runner, ended = Unleased(), []
+    command = Command(argv=["sleep", "600"], cwd=tmp_path, log=tmp_path / "log")
+    thread = threading.Thread(target=lambda: ended.append(runner.run(command, 2.0)))
+    thread.start()
+    wait_for(lambda: session_of(tmp_path))
+    with LocalTarget().lease("a campaign", 10):
+        assert ended == [], "it still runs"
+    thread.join(30)
+    assert ended == [None], "its own deadline ended it"
+
+
+def session_of(folder: Path) -> bool:
+    """Whether a program runs in that folder."""
+    for path in Path("/proc").glob("[0-9]*/cwd"):
+        with suppress(OSError):
+            if path.readlink() == folder and path.parent.name != str(os.getpid()):
+                return True
+    return False

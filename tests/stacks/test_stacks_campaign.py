@@ -7,13 +7,18 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import yaml
 from dockering import Engine
 from operating import Place, sample_system
-from running import run_campaign
+from running import lease_of, run_campaign
 from workspaces import CALM
+
+from pytest_staging.store import Workspace
+from pytest_staging.targets.docker import DockerTarget
+from pytest_staging.wiring import make_target
 
 PROFILES = "compose:baseline,wide=scale-out"
 GIVEN = ("--candidate", "wide", "--runs=1", "--benchmark-path", "benchmark/queue.yaml", "--campaign-id", "two")
@@ -108,6 +113,22 @@ def test_a_stack_that_does_not_get_ready_fails_its_cell(place: Place, engine: En
     assert "profile baseline did not get ready: " in done.stdout, done.stdout
     assert "worker: ended with status 4" in done.stdout, done.stdout
     assert stacks(engine, "broken") == []
+    assert [path.name for path in lease_of(place.root).glob("stack-*")] == []
+
+
+def test_what_a_killed_campaign_left_is_removed(place: Place, engine: Engine, lease_folder: Path) -> None:
+    """CP-06: whoever has the lease next removes containers, networks, volumes and files of the dead one's stack."""
+    labels = [part for name, value in DockerTarget().lease_labels().items() for part in ("--label", f"{name}={value}")]
+    name = f"staging-test-{uuid4().hex[:8]}"
+    engine("create", "--name", name, *labels, "staging-lab/python:3", "python3")
+    engine("network", "create", *labels, name)
+    engine("volume", "create", *labels, name)
+    (lease_folder / "stack-left").mkdir()
+    with make_target(Workspace(place.root), "compose:baseline").lease("next", 10):
+        assert engine("ps", "--all", "--quiet", "--filter", f"name={name}") == ""
+        assert engine("network", "ls", "--quiet", "--filter", f"name={name}") == ""
+        assert engine("volume", "ls", "--quiet", "--filter", f"name={name}") == ""
+        assert not (lease_folder / "stack-left").exists()
 
 
 @pytest.mark.parametrize(
