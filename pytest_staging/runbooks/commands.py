@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,7 +148,7 @@ class CommandReader:
         return problems
 
     def _compose_file(self, word: Word, folder: Folder) -> list[Problem]:
-        if folder.path is None or word.text == "-" or (folder.path / word.text).exists():
+        if folder.path is None or word.text == "-" or os.path.exists(folder.path / word.text):
             return []
         relative = (folder.path / word.text).resolve()
         inside = relative.is_relative_to(self._project.root)
@@ -165,7 +166,7 @@ class CommandReader:
     def _check_script(self, words: tuple[Word, ...], folder: Folder) -> list[Problem]:
         base = folder.path or self._project.root
         path = base / words[0].text
-        if not path.is_file():
+        if not os.path.isfile(path):
             return at(words[0].line, self._scope.word(words[0].text, base))
         if not path.resolve().is_relative_to(self._project.root):
             return []
@@ -186,10 +187,10 @@ class CommandReader:
 
     def _change(self, folder: Folder, words: tuple[Word, ...]) -> None:
         goal = folder.path / words[1].text if folder.path and len(words) > 1 and words[1].literal else None
-        folder.path = goal if goal and goal.is_dir() else None
+        folder.path = goal if goal and os.path.isdir(goal) else None
 
     def _is_file(self, word: Word) -> bool:
-        return "/" in word.text and word.literal and (self._project.root / word.text).is_file()
+        return "/" in word.text and word.literal and os.path.isfile(self._project.root / word.text)
 
 
 def _unwrap(words: tuple[Word, ...]) -> tuple[Word, ...]:

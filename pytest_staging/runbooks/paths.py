@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -20,16 +21,19 @@ NEAR = 0.6
 
 def link_complaint(project: Project, document: Path, target: str) -> str | None:
     """What is wrong with a link of `document`; None for a good one, and for addresses elsewhere, which nobody asks."""
-    parts = urlsplit(target)
+    try:
+        parts = urlsplit(target)
+    except ValueError as error:
+        return f"{target!r} is no address: {error}"
     if parts.scheme or parts.netloc or not (parts.path or parts.fragment):
         return None
     path = unquote(parts.path)
     goal = document if not path else project.root / path[1:] if path.startswith("/") else document.parent / path
-    if not goal.exists():
+    if not os.path.exists(goal):
         if made(project, goal):
             return None
         return f"the link leads to {path!r}, which does not exist.{near_file(project, goal)}"
-    if not parts.fragment or goal.is_dir() or goal.suffix.lower() not in (".md", ".markdown"):
+    if not parts.fragment or os.path.isdir(goal) or goal.suffix.lower() not in (".md", ".markdown"):
         return None
     anchors = project.anchors(goal)
     fragment = unquote(parts.fragment)
@@ -47,7 +51,7 @@ def path_complaint(project: Project, text: str, bases: tuple[Path, ...]) -> str 
     if not _PATH.fullmatch(text) or text.startswith(("../", "~")):
         return None
     first = text.split("/")[0]
-    base = next((one for one in bases if (one / first).is_dir()), None)
+    base = next((one for one in bases if os.path.isdir(one / first)), None)
     if base is None:
         return _misspelt_folder(project, text, first)
     fixed: list[str] = []
@@ -56,10 +60,10 @@ def path_complaint(project: Project, text: str, bases: tuple[Path, ...]) -> str 
             break
         fixed.append(part)
     goal = base.joinpath(*fixed)
-    if goal.exists() or made(project, goal):
+    if os.path.exists(goal) or made(project, goal):
         return None
     rest = text.split("/")[len(fixed) :]
-    if rest and any(rest) and (base / "/".join(fixed[:-1])).is_dir() and made(project, base / text):
+    if rest and any(rest) and os.path.isdir(base / "/".join(fixed[:-1])) and made(project, base / text):
         return None
     return f"{'/'.join(fixed)} does not exist.{near_file(project, goal)}"
 
@@ -68,7 +72,7 @@ def made(project: Project, path: Path) -> bool:
     """Whether the program makes that path, so that it need not be there: `staging_contracts_made`."""
     try:
         relative = path.resolve().relative_to(project.root).as_posix()
-    except ValueError:
+    except (OSError, ValueError):
         return False
     return any(fnmatchcase(relative, glob) for glob in project.facts.places.made)
 
@@ -76,7 +80,7 @@ def made(project: Project, path: Path) -> bool:
 def near_file(project: Project, goal: Path) -> str:
     """A hint at the nearest file: in the same folder, or of the same name elsewhere."""
     folder = goal.parent
-    while not folder.is_dir() and folder != folder.parent:
+    while not os.path.isdir(folder) and folder != folder.parent:
         goal, folder = folder, folder.parent
     known = [path.name for path in folder.iterdir()]
     found = hint(goal.name, known)
@@ -92,6 +96,6 @@ def _misspelt_folder(project: Project, text: str, first: str) -> str | None:
     folders = [path.name for path in project.root.iterdir() if path.is_dir()]
     near = get_close_matches(first, folders, 1, NEAR)
     rest = text.partition("/")[2]
-    if near and rest and (project.root / near[0] / rest).exists():
+    if near and rest and os.path.exists(project.root / near[0] / rest):
         return f"{text} does not exist. Did you mean '{near[0]}/{rest}'?"
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -36,7 +37,7 @@ class Scope:
         """What is wrong with a name of that kind; None for one that exists."""
         if kind == "path":
             goal = self.project.root / name
-            there = goal.exists() or paths.made(self.project, goal)
+            there = os.path.exists(goal) or paths.made(self.project, goal)
             missing = None if there else f"{name} does not exist.{paths.near_file(self.project, goal)}"
             return self._unless_known(kind, name, missing)
         if kind == "variable":
