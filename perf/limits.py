@@ -19,6 +19,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pytest_staging.model.record import CampaignRecord
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTEST = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-c", os.devnull]
@@ -207,12 +211,71 @@ def write_and_aggregate(runs: int) -> float:
         return time.perf_counter() - started
 
 
+def contracts() -> Iterator[Result]:
+    """The contract gate over all documents: CPU seconds beyond those of a pytest run with as many empty tests."""
+    command = [sys.executable, "-m", "pytest", "-q", "--staging-contracts", "-k", "not run:"]
+    seconds = []
+    listed = subprocess.run([*command, "--collect-only"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    count = sum("::" in line for line in listed.splitlines())
+    with workspace() as folder:
+        (folder / "test_many.py").write_text(
+            f"import pytest\n@pytest.mark.parametrize('n', range({count}))\ndef test_noop(n):\n    pass\n"
+        )
+        for _ in range(5):
+            seconds.append(cpu_seconds(command, ROOT) - cpu_seconds([*PYTEST, "-q", "test_many.py"], folder))
+    detail = f"{count} checks, CPU, 5 pairs"
+    yield Result("contract gate over all documents, of its own", statistics.median(seconds), 2, "s", detail)
+
+
 def policy() -> Iterator[Result]:
     """The throughput policy's API and its clients: perf/policy.py."""
     import policy as measured
 
     for measure in measured.LIMITS.values():
         yield from measure()
+
+
+def report() -> Iterator[Result]:
+    """Rendering the HTML report of 10,000 cells against that of 40: what is drawn must not grow with the cells."""
+    from pytest_staging.reports.html import render_html
+
+    few, many = made_up_record(10), made_up_record(2500)
+    render_html(few)  # the drawing program starts with the first plot
+    seconds = {}
+    for record in (few, many):
+        started = time.process_time()
+        page = render_html(record)
+        seconds[len(record.campaign.cells)] = time.process_time() - started
+    detail = f"CPU {seconds[40]:.1f} s, {seconds[10_000]:.1f} s, {len(page.encode()) / 1e6:.1f} MB"
+    yield Result("HTML report of 10,000 cells / of 40", seconds[10_000] / seconds[40], 4, "x", detail)
+
+
+def made_up_record(runs: int) -> CampaignRecord:
+    """A campaign of the sample with four cells per run, of made-up values, that was never on disk."""
+    from pytest_staging import store, wiring
+    from pytest_staging.campaign.comparing import build_aggregate
+    from pytest_staging.campaign.planning import CampaignRequest, plan_campaign
+    from pytest_staging.model.campaign import CellSummary
+    from pytest_staging.model.record import CampaignRecord
+
+    with sample_workspace() as folder:
+        space = store.Workspace(folder)
+        request = CampaignRequest(runs=runs, candidates=["nodelay"], campaign_id="perf", seed=1)
+        campaign = plan_campaign(space, request, wiring.make_load_tool, wiring.make_target(space, "local"))
+        benchmark = store.load_benchmark(space.benchmark_path, "benchmark.yaml")
+    cells = [
+        CellSummary(
+            campaign_id="perf", run_index=cell.run_index, version_slug=cell.version_slug,
+            platform_mode=cell.platform_mode, attempt=1, outcome="passed", started_at="2026-01-01T00:00:00Z",
+            finished_at="2026-01-01T00:00:01Z", phases={"load": 1.0},
+            metrics=dict.fromkeys(benchmark.metrics, 10.0 + number * 7919 % 101 / 100),
+        )
+        for number, cell in enumerate(campaign.cells)
+    ]  # fmt: skip
+    aggregate = build_aggregate(campaign, benchmark, cells)
+    return CampaignRecord(
+        folder=folder, campaign=campaign, benchmark=benchmark, summaries=cells, aggregate=aggregate
+    )
 
 
 LIMITS: dict[str, Callable[[], Iterator[Result]]] = {
@@ -223,7 +286,9 @@ LIMITS: dict[str, Callable[[], Iterator[Result]]] = {
     "fingerprint": fingerprint,
     "collect": collect,
     "journal": journal,
+    "contracts": contracts,
     "policy": policy,
+    "report": report,
 }
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from pytest_staging import durable
@@ -23,20 +23,22 @@ def state_folder(environment: Mapping[str, str] = os.environ) -> Path:
 
 
 def save_calibration(calibration: Calibration, folder: Path) -> Path:
-    """Takes the place of an earlier one of that tool. Raises StorageError."""
-    path = _path(folder, calibration.tool)
+    """Takes the place of an earlier one of that tool there. Raises StorageError."""
+    path = _path(folder, calibration.tool, calibration.generator)
     with durable.storing(path):
         folder.mkdir(parents=True, exist_ok=True)
     durable.write_text(path, json.dumps(asdict(calibration), indent=2) + "\n")
     return path
 
 
-def find_calibration(folder: Path, tool: str, version: str, machine: str, processes: int = 1) -> Calibration | None:
+def find_calibration(
+    folder: Path, tool: str, version: str, machine: str, processes: int = 1, generator: str | None = None
+) -> Calibration | None:
     """The one that holds for so many processes of this tool's version on this machine, or None.
 
-    Raises WorkspaceError for a damaged file.
+    `machine` is that of the `generator` where one is named. Raises WorkspaceError for a damaged file.
     """
-    path = _path(folder, tool)
+    path = _path(folder, tool, generator)
     if not path.exists():
         return None
     from pydantic import TypeAdapter
@@ -44,12 +46,29 @@ def find_calibration(folder: Path, tool: str, version: str, machine: str, proces
     try:
         found = TypeAdapter(Calibration).validate_json(path.read_bytes())
     except (OSError, ValueError) as error:
-        advice = f"Measure again: staging-manager calibrate --tool {tool}"
+        there = f" --generator {generator}" if generator else ""
+        advice = f"Measure again: staging-manager calibrate --tool {tool}{there}"
         reason = str(error).replace("\n", " ")
         raise WorkspaceError(f"the calibration {path} cannot be read ({reason}). {advice}") from error
     same = (found.tool_version, found.machine, found.processes) == (version, machine, processes)
     return found if same else None
 
 
-def _path(folder: Path, tool: str) -> Path:
-    return folder / f"calibration-{require_safe('load tool', tool)}.json"
+def combined(found: Sequence[Calibration | None]) -> Calibration | None:
+    """Of several generators that send together: all their capacities, the highest floor; None unless all are known."""
+    known = [one for one in found if one is not None]
+    if not known or len(known) < len(found):
+        return None
+    floors = {name: max(one.floor_ms.get(name, 0.0) for one in known) for one in known for name in one.floor_ms}
+    return replace(
+        known[0],
+        machine=" + ".join(one.machine for one in known),
+        floor_ms=floors,
+        capacity_rps=sum(one.capacity_rps for one in known),
+        capacity_cpus=sum(one.capacity_cpus for one in known),
+    )
+
+
+def _path(folder: Path, tool: str, generator: str | None) -> Path:
+    where = f"@{require_safe('generator', generator)}" if generator else ""
+    return folder / f"calibration-{require_safe('load tool', tool)}{where}.json"

@@ -5,11 +5,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from pytest_staging.model.errors import UsageProblem
-from pytest_staging.model.inventory import HostSpec, Inventory, Lifecycle, VmSpec
+from pytest_staging.model.inventory import GeneratorSpec, HostSpec, Inventory, Lifecycle, VmSpec
 
+M = TypeVar("M", HostSpec, GeneratorSpec)
+SSH_PORT = 22
 SLOT_MARK = "-slot"
 VM_FIELDS = {
     "E2E_VM_CPUS": ("cpus", ""),
@@ -53,32 +55,59 @@ def _vm_of(environment: Mapping[str, str]) -> VmSpec | None:
 
 
 def with_defaults(inventory: Inventory, environment: Mapping[str, str]) -> Inventory:
-    """User and key of the environment for hosts that name none."""
+    """User and key of the environment for hosts and generators that name none."""
     user, key = environment.get("E2E_VM_USER"), environment.get("E2E_SSH_KEY")
-    hosts = {
-        name: replace(host, user=host.user or user or None, key=host.key or key or None)
-        for name, host in inventory.hosts.items()
-    }
-    return replace(inventory, hosts=hosts)
+
+    def completed(one: M) -> M:
+        return replace(one, user=one.user or user or None, key=one.key or key or None)
+
+    return replace(
+        inventory,
+        hosts={name: completed(host) for name, host in inventory.hosts.items()},
+        generators={name: completed(one) for name, one in inventory.generators.items()},
+    )
 
 
 def choose_hosts(inventory: Inventory, names: Iterable[str], where: str = "--staging-hosts") -> dict[str, HostSpec]:
-    """The named hosts, or all that do not only load others.
-
-    Raises UsageProblem with the nearest name; `where` says who named the hosts.
-    """
+    """The named hosts, or all. Raises UsageProblem with the nearest name; `where` says who named the hosts."""
     wanted = list(dict.fromkeys(names))
-    generators = {host.generator for host in inventory.hosts.values()}
     for name in wanted:
         if name not in inventory.hosts:
             near = difflib.get_close_matches(name, inventory.hosts, 1)
             hint = f"Did you mean {near[0]!r}? " if near else ""
             known = ", ".join(inventory.hosts)
             raise UsageProblem(f"{where}: there is no host {name!r}. {hint}Known: {known}.")
-    chosen = wanted or [name for name in inventory.hosts if name not in generators]
-    if not chosen:
-        raise UsageProblem("every host of the inventory loads another one; none is left to be measured.")
-    return {name: inventory.hosts[name] for name in chosen}
+    return {name: inventory.hosts[name] for name in wanted or inventory.hosts}
+
+
+def choose_generators(inventory: Inventory, hosts: Mapping[str, HostSpec]) -> dict[str, GeneratorSpec]:
+    """What loads these hosts, in the order of the file. Raises UsageProblem for one that is measured itself."""
+    wanted = {name for host in hosts.values() for name in host.generators}
+    chosen = {name: one for name, one in inventory.generators.items() if name in wanted}
+    measured = {(host.address or name, host.port or SSH_PORT): name for name, host in hosts.items()}
+    for name, one in chosen.items():
+        if host := measured.get((one.address or name, one.port or SSH_PORT)):
+            raise UsageProblem(
+                f"generator {name} is the host {host}, which is measured in the same campaign: its load would disturb "
+                "it. Name the hosts to be measured with --staging-hosts, or another generator."
+            )
+    return chosen
+
+
+def require_generator(inventory: Inventory, name: str) -> str:
+    """The name. Raises UsageProblem with the nearest when there is no generator of that name."""
+    if name not in inventory.generators:
+        near = difflib.get_close_matches(name, inventory.generators, 1)
+        hint = f"Did you mean {near[0]!r}? " if near else ""
+        known = ", ".join(inventory.generators) or "none"
+        raise UsageProblem(f"--generator: there is no generator {name!r} in targets.yaml. {hint}Known: {known}.")
+    return name
+
+
+def machines_of(inventory: Inventory) -> Inventory:
+    """Generators as hosts beside the others, for what looks after all of them."""
+    generators = {name: one.as_host() for name, one in inventory.generators.items()}
+    return replace(inventory, hosts={**inventory.hosts, **generators})
 
 
 def seats_of(hosts: Mapping[str, HostSpec]) -> dict[str, HostSpec]:

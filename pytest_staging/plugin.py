@@ -16,12 +16,28 @@ INI = (
     ("staging_order", "order of the versions within a block: balanced (default) or fixed"),
     ("staging_baseline", "slug of the baseline (default: the version with status baseline)"),
     ("staging_fail_on", "verdict that fails its test case: regression (default), inconclusive or never"),
+    ("staging_html_report", "report.html at the end: auto (default, when the extra report is installed) or never"),
+    ("staging_github", "step summary and annotations in jobs of GitHub Actions: auto (default) or never"),
     ("staging_policy_api", "URL of the throughput policy whose status is taken before, during and after"),
     ("staging_lease_timeout_s", "how long a block waits for its host, in seconds (default: 3600)"),
 )
 INI_LISTS = (
     ("staging_candidates", "slugs of the candidates (default: every version with status candidate)"),
     ("staging_required_modes", "modes that platform_modes must contain (default: jvm native)"),
+)
+CONTRACTS_INI = (
+    ("staging_contracts_paths", "args", "documents and folders to check (default: README.md docs)"),
+    ("staging_contracts_programs", "linelist", "programs whose commands are checked: name=module:function"),
+    ("staging_contracts_generators", "linelist", "makers of generated blocks: name=module:function"),
+    ("staging_contracts_compose", "args", "compose files (default: those in . and deploy/)"),
+    ("staging_contracts_capacity", "string", "capacity profiles (default: deploy/capacity.yaml)"),
+    ("staging_contracts_throughput", "string", "presets and classes (default: deploy/throughput.yaml)"),
+    ("staging_contracts_benchmark", "string", "metrics (default: benchmark/benchmark.yaml)"),
+    ("staging_contracts_versions", "string", "folder of the versions (default: versions)"),
+    ("staging_contracts_sources", "args", "files and folders whose text names the environment variables that exist"),
+    ("staging_contracts_variables", "args", "further environment variables that exist"),
+    ("staging_contracts_prefixes", "args", "further beginnings of environment variables that are checked"),
+    ("staging_contracts_made", "args", "globs of paths that programs make, and that need not be there"),
 )
 
 
@@ -43,7 +59,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     option("--staging-fail-on", metavar="VERDICT", help="regression (default), inconclusive, or never")
     option("--staging-smoke", action="store_true", help="about 1 s of load per cell, to check the wiring")
     option(
-        "--staging-target", metavar="TARGET", help="where cells run: local (default), docker, ssh, ssh-docker, script"
+        "--staging-target",
+        metavar="TARGET",
+        help="where cells run: local (default), docker, ssh, ssh-docker, script, compose:PROFILE",
     )
     option("--staging-hosts", metavar="NAMES", action="append", default=[], help="hosts of targets.yaml (default: all)")
     option("--staging-vm", metavar="NAME", help="host of targets.yaml for the fixture staging_vm (default: the first)")
@@ -57,6 +75,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="metrics as properties of each test case in JUnit XML (strict schemas refuse them)",
     )
+    option("--staging-contracts", action="store_true", help="check documents against the program: PATHS are markdown")
+    option("--staging-contracts-update", action="store_true", help="the same, after rewriting stale generated blocks")
+    for name, kind, text in CONTRACTS_INI:
+        parser.addini(name, text, type=kind, default=None if kind == "string" else [])  # type: ignore[arg-type]
     for name, text in INI:
         parser.addini(name, text, default="")
     for name, text in INI_LISTS:
@@ -69,6 +91,11 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
+    if (config.option.staging_contracts or config.option.staging_contracts_update) and not config.option.help:
+        from pytest_staging.session import contracts
+
+        contracts.begin(config)
+        return
     if config.option.staging_campaign and not config.option.help:
         from pytest_staging.session import begin
 

@@ -16,7 +16,13 @@ from pytest_staging import contract, durable
 from pytest_staging.fingerprint import TreeIndex
 from pytest_staging.inventory import inventory_of, with_defaults
 from pytest_staging.model.benchmark import Benchmark
-from pytest_staging.model.campaign import Campaign, Cell, CellSummary
+from pytest_staging.model.campaign import (
+    CAMPAIGN_SCHEMA_VERSION,
+    CELL_SCHEMA_VERSION,
+    Campaign,
+    Cell,
+    CellSummary,
+)
 from pytest_staging.model.errors import WorkspaceError
 from pytest_staging.model.inventory import Inventory
 from pytest_staging.model.names import require_safe
@@ -220,7 +226,8 @@ def load_campaign(folder: Path) -> Campaign:
 
 
 def parse_campaign(raw: Any, source: str) -> Campaign:
-    """Raises WorkspaceError when `raw` does not have a campaign's fields."""
+    """Raises WorkspaceError when `raw` does not have a campaign's fields, or is of a newer program."""
+    _refuse_newer(raw, CAMPAIGN_SCHEMA_VERSION, source)
     try:
         known = {**raw, **{key: tuple(raw[key]) for key in ("candidate_slugs", "platform_modes", "functions", "looks")}}
         cells = tuple(
@@ -231,6 +238,15 @@ def parse_campaign(raw: Any, source: str) -> Campaign:
         raise WorkspaceError(f"{source} does not have the fields of this program's version: {error}") from error
 
 
+def _refuse_newer(raw: Any, newest: int, source: str) -> None:
+    """Fields may mean something else there, even when all of them have the names that are known here."""
+    version = raw.get("schema_version", newest) if isinstance(raw, Mapping) else newest
+    if not isinstance(version, int) or version > newest:
+        raise WorkspaceError(
+            f"{source} has schema version {version!r}; this program reads up to {newest}. Use a newer pytest-staging."
+        )
+
+
 def save_summary(folder: Path, summary: CellSummary) -> Path:
     """Writes a cell's summary into the campaign's folder and says where."""
     path = folder / summary.cell.folder / "cell-summary.json"
@@ -239,7 +255,8 @@ def save_summary(folder: Path, summary: CellSummary) -> Path:
 
 
 def parse_summary(raw: Any, source: str) -> CellSummary:
-    """Raises WorkspaceError when `raw` is no cell summary."""
+    """Raises WorkspaceError when `raw` is no cell summary, or is of a newer program."""
+    _refuse_newer(raw, CELL_SCHEMA_VERSION, source)
     try:
         return CellSummary(**{**raw, "inapplicable": tuple(raw.get("inapplicable", ()))})
     except (TypeError, AttributeError) as error:

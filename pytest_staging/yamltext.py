@@ -16,11 +16,11 @@ MAX_NODES = 200_000
 _KEY_TAGS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
 
 
-class _PlainLoader(yaml.SafeLoader):
+class PlainLoader(yaml.SafeLoader):
     """SafeLoader that leaves instants as text: a rewritten file must not change what the user wrote."""
 
 
-_PlainLoader.yaml_implicit_resolvers = {
+PlainLoader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
@@ -29,13 +29,13 @@ _PlainLoader.yaml_implicit_resolvers = {
 class YamlText:
     """Parsed text: `data` is plain data (None when unreadable), `problems` what is wrong, `line_of` finds a path."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, loader_class: type[PlainLoader] = PlainLoader) -> None:
         self.data: Any = None
         self.problems: list[Problem] = []
         self._lines: dict[Path, int] = {}
         self._count = 0
         try:
-            loader = _PlainLoader(text)
+            loader = loader_class(text)
             try:
                 node = loader.get_single_node()
                 if node is not None:

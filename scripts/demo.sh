@@ -7,7 +7,7 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 need javac openjdk-17-jdk-headless || need javac default-jdk-headless || exit 2
 need cc gcc libc6-dev || exit 2
-setup_python load
+setup_python load,report
 
 cd "$ROOT"
 [ $# -gt 0 ] || set -- --runs 6

@@ -7,18 +7,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pytest_staging.campaign.loading import POLL_S, RunningLoad
 from pytest_staging.campaign.results import compute_metrics
 from pytest_staging.model.benchmark import Benchmark, Load, LoadShape
 from pytest_staging.model.calibration import Calibration
 from pytest_staging.model.errors import LoadFailed
-from pytest_staging.model.ports import Command, LoadRequest, LoadResult, LoadTool, Process
+from pytest_staging.model.ports import Command, LoadCommand, LoadRequest, LoadResult, LoadTool, Process
 
 START_DEADLINE_S = 10.0
 WARM_UP_S = 1.0
@@ -26,20 +26,40 @@ MIN_USERS = 16
 FLOOR = ("p50", "p95", "p99")
 
 
+class CalibrationSite(Protocol):
+    """The machine whose load is measured."""
+
+    def placed(self, request: LoadRequest, folder: Path) -> LoadRequest:
+        """As a LoadSource says."""
+        ...
+
+    def start(self, load: LoadCommand, request: LoadRequest) -> Process:
+        """As a LoadSource says."""
+        ...
+
+    def responding(self, folder: Path) -> AbstractContextManager[str]:
+        """The address of a service there that does nothing; `folder` is a place here for its log. Raises LoadFailed."""
+        ...
+
+
 @dataclass(frozen=True)
 class Calibrating:
-    """Measures `tool` with the benchmark's functions; `folder` holds their payloads. `start` runs a program here."""
+    """Measures `tool` with the benchmark's functions at `site`; `folder` holds their payloads.
+
+    `version` is that of the tool there, None for what is here.
+    """
 
     tool: LoadTool
     benchmark: Benchmark
     folder: Path
-    start: Callable[[Command], Process]
+    site: CalibrationSite
     duration_s: float = 5.0
+    version: str | None = None
 
     def measure(self, machine: str, say: Callable[[str], None]) -> Calibration:
         """Floor with one user, capacity with many. Raises LoadFailed."""
-        version = self.tool.version()
-        with tempfile.TemporaryDirectory(prefix="staging-calibrate-") as name, self._responder(Path(name)) as url:
+        version = self.version or self.tool.version()
+        with tempfile.TemporaryDirectory(prefix="staging-calibrate-") as name, self.site.responding(Path(name)) as url:
             say(f"{self.tool.name} {version}: floor, 1 user for {self.duration_s:g} s")
             alone, _ = self._run(url, 1, Path(name, "floor"))
             users = max(MIN_USERS, self.benchmark.load.users)
@@ -60,9 +80,10 @@ class Calibrating:
     def _run(self, url: str, users: int, folder: Path) -> tuple[LoadResult, float]:
         """Its result, and the CPUs that it used."""
         folder.mkdir()
-        request = LoadRequest(base_url=url, load=self._load(users), bodies=self._bodies(), folder=folder)
+        asked = LoadRequest(base_url=url, load=self._load(users), bodies=self._bodies(), folder=folder)
+        request = self.site.placed(asked, self.folder)
         load = self.tool.build_command(request)
-        process = self.start(load.command)
+        process = self.site.start(load, request)
         try:
             running = RunningLoad(load, process, lambda: None)
             warm_at_s = running.await_ready() + WARM_UP_S
@@ -91,12 +112,28 @@ class Calibrating:
     def _bodies(self) -> Mapping[str, Path]:
         return {name: self.folder / self.benchmark.payloads[name] for name in self.benchmark.selected_functions}
 
+
+@dataclass(frozen=True)
+class LocalSite:
+    """This machine; `run` starts a program here."""
+
+    run: Callable[[Command], Process]
+
+    def placed(self, request: LoadRequest, folder: Path) -> LoadRequest:
+        """Here, where all the files are."""
+        return request
+
+    def start(self, load: LoadCommand, request: LoadRequest) -> Process:
+        """Beside pytest."""
+        return self.run(load.command)
+
     @contextmanager
-    def _responder(self, folder: Path) -> Iterator[str]:
+    def responding(self, folder: Path) -> Iterator[str]:
+        """As the Protocol says."""
         port_file, log = folder / "port", folder / "responder.log"
         processes = max(1, (os.cpu_count() or 1) // 2)
         argv = [sys.executable, "-m", "pytest_staging.loadtools.null_responder", str(port_file), str(processes)]
-        process = self.start(Command(argv=argv, cwd=folder, log=log))
+        process = self.run(Command(argv=argv, cwd=folder, log=log))
         try:
             deadline = time.monotonic() + START_DEADLINE_S
             while not port_file.exists():

@@ -39,10 +39,6 @@ class Key:
     def __str__(self) -> str:
         return f"{self.candidate} {self.mode} {self.metric}"
 
-    @property
-    def test_id(self) -> str:
-        return f"{self.candidate}-{self.mode}-{self.metric}"
-
 
 @dataclass(frozen=True)
 class Conclusion:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -20,6 +21,7 @@ from pytest_staging.store import Workspace
 from pytest_staging.throughput.bundle import FOLDER, Bundle, judge_bundle, load_bundle
 from pytest_staging.throughput.judging import Answer
 
+NEAREST = 3
 ImagesOf = Callable[[str], ImageCache | None]
 """The cache of what the target of that name runs from; None for one whose hosts keep that."""
 
@@ -50,7 +52,9 @@ def load_record(workspace: Workspace, campaign_id: str) -> CampaignRecord:
     """The campaign and its results; the aggregate is computed anew. Raises WorkspaceError or PinChanged."""
     folder = workspace.campaign_folder(campaign_id)
     if not (folder / "campaign.json").is_file():
-        raise WorkspaceError(f"there is no campaign {campaign_id!r} in {workspace.campaigns_folder}.")
+        raise WorkspaceError(
+            f"there is no campaign {campaign_id!r} in {workspace.campaigns_folder}.{_nearest(workspace, campaign_id)}"
+        )
     campaign = store.load_campaign(folder)
     benchmark = load_pinned_benchmark(folder, campaign)
     summaries = Journal(folder, campaign).finished()
@@ -58,6 +62,15 @@ def load_record(workspace: Workspace, campaign_id: str) -> CampaignRecord:
     return CampaignRecord(
         folder=folder, campaign=campaign, benchmark=benchmark, summaries=summaries, aggregate=aggregate
     )
+
+
+def _nearest(workspace: Workspace, campaign_id: str) -> str:
+    """The campaigns whose names are like that one, else the latest ones."""
+    known = sorted(path.parent.name for path in workspace.campaigns_folder.glob("*/campaign.json"))
+    like = difflib.get_close_matches(campaign_id, known, NEAREST)
+    if like:
+        return f" Did you mean {', '.join(like)}?"
+    return f" The latest are {', '.join(known[-NEAREST:])}." if known else " There is none at all yet."
 
 
 def _policy_refusals(record: CampaignRecord, slug: str) -> Iterator[str]:

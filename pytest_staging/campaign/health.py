@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from pytest_staging.model.benchmark import Load
 from pytest_staging.model.calibration import Calibration
@@ -15,18 +16,21 @@ MIN_SHORTFALL = 5
 IDLE_SHARE = 0.5
 MAX_OF_CAPACITY = 0.9
 FLOOR_MARGIN = 1.25
+OURS = "the load generator"
 
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorUse:
     """What the load tool used in the load window: `cpus` of the `cpus_usable` that it could use at most.
 
-    `waited` is the share of the window in which it was ready to run and had no CPU, over all its threads.
+    `waited` is the share of the window in which it was ready to run and had no CPU, over all its threads. `parts` are
+    the same of each generator, where the load came from such.
     """
 
     cpus: float | None
     waited: float | None
     cpus_usable: float
+    parts: Mapping[str, GeneratorUse] = field(default_factory=dict)
 
     def facts(self) -> dict[str, float]:
         """For the cell's summary."""
@@ -34,8 +38,22 @@ class GeneratorUse:
         return {name: round(value, 3) for name, value in known.items() if value is not None}
 
 
-def use_of(before: CpuTime | None, after: CpuTime | None, duration_s: float, usable: float | None) -> GeneratorUse:
-    """From CPU times at both ends of the load window. `usable` is the tool's own word; None is all of the machine."""
+def use_of(
+    before: CpuTime | None,
+    after: CpuTime | None,
+    duration_s: float,
+    usable: float | None,
+    parts: Mapping[str, float | None] | None = None,
+) -> GeneratorUse:
+    """From CPU times at both ends of the load window. `usable` is the tool's own word; None is all of the machine.
+
+    `parts` are what is usable on each generator.
+    """
+    shares = {
+        name: use_of(before.parts.get(name), after.parts.get(name), duration_s, one)
+        for name, one in (parts or {}).items()
+        if before and after
+    }
     cpus_usable = usable or float(os.cpu_count() or 1)
     if before is None or after is None:
         return GeneratorUse(cpus=None, waited=None, cpus_usable=cpus_usable)
@@ -45,6 +63,7 @@ def use_of(before: CpuTime | None, after: CpuTime | None, duration_s: float, usa
         # A thread that ended takes its waiting along.
         waited=max(0.0, (after.waited_s or 0.0) - (before.waited_s or 0.0)) / duration_s if known else None,
         cpus_usable=cpus_usable,
+        parts=shares,
     )
 
 
@@ -54,25 +73,26 @@ def unhealthy_reason(result: LoadResult, use: GeneratorUse, load: Load, calibrat
     A slow service also keeps an open load from its pace, while all users wait for it: that is a result, and no fault of
     the generator. Without a calibration nothing is known of the tool's floor and capacity here, and nothing is said.
     """
-    own = (_saturated(use, load), _starved(use, load), _idle_off_pace(result, load))
-    checks = (*own, _at_capacity(result, load, calibration), _at_floor(result, calibration))
-    return next((reason for reason in checks if reason), None)
+    machines = {f"{OURS} {name}": part for name, part in use.parts.items()} or {OURS: use}
+    own = [check(who, one, load) for who, one in machines.items() for check in (_saturated, _starved)]
+    others = (_idle_off_pace(result, load), _at_capacity(result, load, calibration), _at_floor(result, calibration))
+    return next((reason for reason in (*own, *others) if reason), None)
 
 
-def _saturated(use: GeneratorUse, load: Load) -> str | None:
+def _saturated(who: str, use: GeneratorUse, load: Load) -> str | None:
     if use.cpus is None or use.cpus <= load.generator_limits.cpu_share * use.cpus_usable:
         return None
     return (
-        f"the load generator was saturated: it used {use.cpus:.2f} of the {use.cpus_usable:g} CPUs that it can use. "
+        f"{who} was saturated: it used {use.cpus:.2f} of the {use.cpus_usable:g} CPUs that it can use. "
         "Send less, or take a tool that can send more"
     )
 
 
-def _starved(use: GeneratorUse, load: Load) -> str | None:
+def _starved(who: str, use: GeneratorUse, load: Load) -> str | None:
     if use.waited is None or use.waited <= load.generator_limits.wait_share:
         return None
     return (
-        f"the load generator was starved: for {use.waited:.0%} of the load it waited for a CPU that others had. "
+        f"{who} was starved: for {use.waited:.0%} of the load it waited for a CPU that others had. "
         "Leave it one of its own"
     )
 

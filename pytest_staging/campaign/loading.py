@@ -48,7 +48,9 @@ class RunningLoad:
         self.await_instant(began_s + WATCHED_SHARE * (until_s - began_s))
         seconds, after = time.time() - began_s, self.process.cpu_time()
         self.await_instant(until_s)
-        return use_of(before, after, seconds, self._load.cpus)
+        parts = {part.place.name: part.cpus for part in self._load.parts}
+        usable = sum(one or 0.0 for one in parts.values()) or self._load.cpus
+        return use_of(before, after, seconds, usable, parts)
 
     def await_end(self) -> None:
         """Returns when the tool has ended well. Raises LoadFailed."""

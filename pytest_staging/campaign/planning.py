@@ -16,7 +16,7 @@ from pytest_staging.model.benchmark import Benchmark
 from pytest_staging.model.campaign import Campaign, Cell
 from pytest_staging.model.errors import LoadUnfit, PinChanged, ToolMissing, UsageProblem, WorkspaceError
 from pytest_staging.model.names import require_safe
-from pytest_staging.model.ports import LoadTool, PlannedTarget
+from pytest_staging.model.ports import LoadTool, PinningTarget, PlannedTarget
 from pytest_staging.model.version import Status, Version
 from pytest_staging.stats import LOOKS
 from pytest_staging.store import Workspace
@@ -107,6 +107,7 @@ def plan_campaign(
         order=request.order,
         smoke=request.smoke,
         target=target.name,
+        target_files=target.pin() if isinstance(target, PinningTarget) else {},
         benchmark_path=workspace.shown(path),
         benchmark_sha256=durable.hash_file(path),
         benchmark_files=pin_files(path.parent, store.benchmark_inputs(benchmark)),

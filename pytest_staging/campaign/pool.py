@@ -15,7 +15,8 @@ POLL_S = 0.1
 class HostPool:
     """`seats` in the order in which they are tried; `make_runner` connects to one. `holder` is who the lease names.
 
-    `generator` leases what sends the load, for so many seconds at most; None where the host's own lease holds that.
+    `generator` leases this machine as what sends the load, for so many seconds at most; None where the host's own lease
+    holds that. A host that generators load leases those instead.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class HostPool:
                 left_s = max(0.0, deadline - time.monotonic())
                 with suppress(HostTaken):
                     runner = self._take(seat, 0.0 if len(seats) > 1 else left_s, left_s)
-                    self._hold_generator(max(0.0, deadline - time.monotonic()))
+                    self._hold_generators(runner, max(0.0, deadline - time.monotonic()))
                     return runner
             time.sleep(POLL_S)
 
@@ -68,14 +69,23 @@ class HostPool:
         with suppress(*HOST_GONE):
             lease.close()
 
-    def _hold_generator(self, timeout_s: float) -> None:
+    def _hold_generators(self, runner: CellRunner, timeout_s: float) -> None:
         """Always after the host, so that nobody waits for a host with a generator in hand."""
-        if self._generator:
-            try:
+        try:
+            if runner.generators:
+                self._lease.enter_context(runner.generators.lease(self._holder, timeout_s))
+            elif self._generator:
                 self._lease.enter_context(self._generator(timeout_s))
-            except BaseException:
+        except HOST_GONE as error:
+            # Without what loads it a host is of no use; others may have other generators.
+            if not self.has_alternatives:
                 self.release()
                 raise
+            self.lose(str(error))
+            raise HostTaken from error
+        except BaseException:
+            self.release()
+            raise
 
     def _in_order(self, preferred: str | None) -> list[str]:
         alive = [seat for seat in self.seats if seat not in self._lost]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from pathlib import Path
 
 from pytest_staging import durable, store
@@ -94,6 +95,25 @@ def read_look(folder: Path, look: int) -> bool | None:
     """Whether the campaign stops at this look; None while that is not decided."""
     path = look_path(folder, look)
     return bool(store.read_json(path, "look")["stop"]) if path.is_file() else None
+
+
+def unmeasured(campaign: Campaign, benchmark: Benchmark, cell: Cell, attempt: int, reason: str) -> CellSummary:
+    """A failed attempt that could not report for itself: its worker died, or it was cut off from outside."""
+    now = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return CellSummary(
+        campaign_id=campaign.campaign_id,
+        run_index=cell.run_index,
+        version_slug=cell.version_slug,
+        platform_mode=cell.platform_mode,
+        attempt=attempt,
+        outcome="failed",
+        started_at=now,
+        finished_at=now,
+        reason=reason,
+        metrics=dict.fromkeys(benchmark.metrics),
+        benchmark_sha256=campaign.benchmark_sha256,
+        smoke=campaign.smoke,
+    )
 
 
 def sweep(folder: Path) -> None:

@@ -88,6 +88,10 @@ def _file_differences(workspace: Workspace, campaign: Campaign, asked: Asked) ->
             found.append(f"{workspace.shown(file)} is gone")
         elif durable.hash_file(file) != pinned:
             found.append(f"{workspace.shown(file)} changed")
+    for name, pinned in campaign.target_files.items():
+        file = workspace.root / name
+        if not file.is_file() or durable.hash_file(file) != pinned:
+            found.append(f"{name} {'changed' if file.is_file() else 'is gone'}")
     for slug, pinned in campaign.versions.items():
         if store.load_version(workspace, slug).snapshot_fingerprint != pinned:
             found.append(f"{workspace.shown(workspace.snapshot(slug))} changed")

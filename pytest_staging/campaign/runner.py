@@ -22,7 +22,17 @@ from pytest_staging.model.calibration import Calibration
 from pytest_staging.model.campaign import Campaign, Cell, CellSummary
 from pytest_staging.model.errors import HOST_GONE, CellFailure, LoadFailed, StagingError
 from pytest_staging.model.observing import MetricSource
-from pytest_staging.model.ports import Deployment, LoadCommand, LoadRequest, LoadResult, LoadTool, PhaseListener, Target
+from pytest_staging.model.ports import (
+    Deployment,
+    LoadCommand,
+    LoadRequest,
+    LoadResult,
+    LoadTool,
+    PhaseListener,
+    Process,
+    Target,
+)
+from pytest_staging.model.sending import LoadSource
 from pytest_staging.model.version import Version
 
 UNTIL = "load-until"
@@ -44,6 +54,7 @@ class CellRunner:
     on_phase: PhaseListener
     keep_failed: bool = False
     calibration: Calibration | None = None
+    generators: LoadSource | None = None
     conditions: Callable[[Cell], AbstractContextManager[None]] = lambda _: nullcontext()
 
     def run(self, cell: Cell, attempt: int, waited_s: float = 0.0) -> CellSummary:
@@ -93,9 +104,8 @@ class CellRunner:
                 stack.enter_context(_stopping(service, watch, facts, self.keep_failed))
             stack.enter_context(self.conditions(cell))
             request = self._load_request(service, folder)
-            load = self.tool.build_command(request)
             with watch("warm_up"):
-                generator = self.target.start(load.command)
+                request, load, generator = self._start_load(request, facts)
                 stack.callback(generator.stop, 0.0)
                 running = RunningLoad(load, generator, service.require_alive)
                 ready_s = running.await_ready()
@@ -117,6 +127,8 @@ class CellRunner:
         facts["load_tool"] |= _load_facts(result)
         _require_measured(result, self.tool.name, request.load.duration_s)
         facts["load_tool"] |= use.facts()
+        for one in facts["load_tool"].get("generators", ()):
+            one |= use.parts[one["name"]].facts() if one["name"] in use.parts else {}
         metrics = {**compute_metrics(result, request.load.duration_s), **reading.metrics}
         measured = {
             "metrics": metrics,
@@ -125,6 +137,15 @@ class CellRunner:
         }
         invalid = unhealthy_reason(result, use, request.load, self.calibration)
         return {**measured, "outcome": "invalid", "reason": invalid} if invalid else measured
+
+    def _start_load(self, request: LoadRequest, facts: dict[str, Any]) -> tuple[LoadRequest, LoadCommand, Process]:
+        """Beside pytest, or on generators."""
+        if self.generators:
+            request = self.generators.placed(request, self.benchmark_folder)
+            facts["load_tool"]["generators"] = [dict(one) for one in self.generators.facts()]
+        load = self.tool.build_command(request)
+        started = self.generators.start(load, request) if self.generators else self.target.start(load.command)
+        return request, load, started
 
     def _built(self, cell: Cell, folder: Path) -> tuple[Version, BuiltImage]:
         version = self.load_version(cell.version_slug)

@@ -12,16 +12,8 @@ from pytest_staging import __version__
 from pytest_staging.model.errors import StagingError
 
 GROUPS = (
-    "versions",
-    "images",
-    "hosts",
-    "campaign",
-    "promotion",
-    "catalog",
-    "calibrate",
-    "policy",
-    "evidence",
-    "schema",
+    *("versions", "images", "hosts", "campaign", "report", "promotion", "history", "compare", "catalog", "calibrate"),
+    *("capacity", "policy", "evidence", "schema"),
 )
 
 

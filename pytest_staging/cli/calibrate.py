@@ -11,8 +11,12 @@ from typing import TYPE_CHECKING, Any
 from pytest_staging.cli.command import add_command, workspace_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pytest_staging.campaign.noise import Noise, Proposal
+    from pytest_staging.model.benchmark import Benchmark
     from pytest_staging.model.calibration import Calibration
+    from pytest_staging.model.ports import LoadTool
 
 LEASE_TIMEOUT_S = 60.0
 
@@ -21,10 +25,11 @@ def add_commands(commands: Any) -> None:
     parser = add_command(
         commands,
         "calibrate",
-        "measure the load tool's own floor and capacity on this machine",
+        "measure the load tool's own floor and capacity on this machine, or on a generator",
         "staging-manager calibrate --tool locust",
         calibrate,
     )
+    parser.add_argument("--generator", metavar="NAME", help="what it can do on that generator of targets.yaml")
     parser.add_argument("--tool", help="load tool (default: the benchmark's)")
     parser.add_argument("--duration", type=float, default=5.0, metavar="SECONDS", help="of each load (default: 5)")
     parser.add_argument("--json", action="store_true", help="the result as JSON")
@@ -37,13 +42,17 @@ def add_commands(commands: Any) -> None:
 
 
 def calibrate(options: argparse.Namespace) -> int:
+    from pytest_staging.model.errors import UsageProblem
+
+    if options.noise and options.generator:
+        raise UsageProblem("--noise measures with load from this machine; leave --generator out.")
     return study_noise(options) if options.noise else measure_tool(options)
 
 
 def measure_tool(options: argparse.Namespace) -> int:
     from pytest_staging import store, wiring
     from pytest_staging.calibrations import save_calibration, state_folder
-    from pytest_staging.campaign.calibrating import Calibrating, machine_of
+    from pytest_staging.campaign.calibrating import Calibrating, LocalSite, machine_of
     from pytest_staging.model.errors import UsageProblem
     from pytest_staging.targets.local import LocalTarget
 
@@ -53,9 +62,12 @@ def measure_tool(options: argparse.Namespace) -> int:
     path = workspace.benchmark_path
     benchmark = store.load_benchmark(path, workspace.shown(path), required_modes=())
     tool = wiring.make_load_tool(options.tool or benchmark.load.tool)
-    with target.lease("calibrate", LEASE_TIMEOUT_S):
-        measuring = Calibrating(tool, benchmark, path.parent, target.start, options.duration)
-        found = measuring.measure(machine_of(target.facts()), _say)
+    if options.generator:
+        found = _measure_there(options, tool, benchmark, path.parent)
+    else:
+        with target.lease("calibrate", LEASE_TIMEOUT_S):
+            measuring = Calibrating(tool, benchmark, path.parent, LocalSite(target.start), options.duration)
+            found = measuring.measure(machine_of(target.facts()), _say)
     saved = save_calibration(found, state_folder())
     if options.json:
         print(json.dumps(asdict(found), indent=2))
@@ -63,6 +75,24 @@ def measure_tool(options: argparse.Namespace) -> int:
         _print(found)
         print(f"wrote {saved}")
     return 0
+
+
+def _measure_there(options: argparse.Namespace, tool: LoadTool, benchmark: Benchmark, folder: Path) -> Calibration:
+    """On a generator, under its lease."""
+    from pytest_staging import store, wiring
+    from pytest_staging.campaign.calibrating import Calibrating
+    from pytest_staging.inventory import require_generator
+
+    inventory = store.load_inventory(workspace_of(options))
+    name = require_generator(inventory, options.generator)
+    there = wiring.make_generators([name], inventory.generators, tool)
+    try:
+        version = there.check()[name].version
+        with there.lease("calibrate", LEASE_TIMEOUT_S):
+            measuring = Calibrating(tool, benchmark, folder, there, options.duration, version)
+            return replace(measuring.measure(there.hosts[0].machine, _say), generator=name)
+    finally:
+        there.close()
 
 
 def _print(found: Calibration) -> None:

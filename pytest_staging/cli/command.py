@@ -20,9 +20,16 @@ def add_command(
     return parser
 
 
-def add_group(commands: Any, name: str, text: str, example: str) -> Any:
+def add_group(
+    commands: Any,
+    name: str,
+    text: str,
+    example: str,
+    parser_class: type[argparse.ArgumentParser] = argparse.ArgumentParser,
+) -> Any:
     """A command that has commands of its own, to be added to what this returns."""
-    return _add_parser(commands, name, text, example).add_subparsers(title="commands", metavar="COMMAND", required=True)
+    parser = _add_parser(commands, name, text, example)
+    return parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=parser_class)
 
 
 def _add_parser(commands: Any, name: str, text: str, example: str) -> argparse.ArgumentParser:

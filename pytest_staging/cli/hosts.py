@@ -23,7 +23,9 @@ HOST_WIDTH, VERSION_WIDTH, HOLDER_WIDTH = 15, 9, 26
 
 
 def add_commands(commands: Any) -> None:
-    inner = add_group(commands, "hosts", "look after the hosts of targets.yaml", "staging-manager hosts check")
+    inner = add_group(
+        commands, "hosts", "look after the hosts and generators of targets.yaml", "staging-manager hosts check"
+    )
     checking = add_command(
         inner,
         "check",
@@ -46,13 +48,14 @@ def add_commands(commands: Any) -> None:
     for parser in (checking, leases):
         parser.add_argument("--json", action="store_true", help="the table as JSON")
     for parser in (checking, leases, cleaning):
-        parser.add_argument("host", nargs="*", metavar="HOST", help="host of the inventory (default: every host)")
+        parser.add_argument("host", nargs="*", metavar="HOST", help="host or generator (default: every one)")
 
 
 def run_check(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
-    found = list(_at_once(_hosts(options), _check).values())
+    pythons = _pythons(options)
+    found = list(_at_once(_hosts(options), lambda name, host: _check(name, host, pythons.get(name))).values())
     if options.json:
         print(json.dumps([{**asdict(one), "launched": launched} for one, launched in found], indent=2))
     else:
@@ -103,7 +106,7 @@ def run_clean(options: argparse.Namespace) -> int:
     return max((problem.exit_code for problem in problems), default=0)
 
 
-def _check(name: str, host: HostSpec) -> tuple[Checkup, bool]:
+def _check(name: str, host: HostSpec, python: str | None) -> tuple[Checkup, bool]:
     """And whether the host is there: a VM that is launched later has no problem yet."""
     from pytest_staging.model.errors import StagingError
     from pytest_staging.ssh.checkup import Checkup, check_host
@@ -113,7 +116,8 @@ def _check(name: str, host: HostSpec) -> tuple[Checkup, bool]:
         present = _present(name, host)
     except StagingError as error:
         return Checkup(host=name, problems=(str(error),)), False
-    return (check_host(name, present, TOOLS), True) if present else (Checkup(host=name), False)
+    tools = (*TOOLS, python) if python else TOOLS
+    return (check_host(name, present, tools), True) if present else (Checkup(host=name), False)
 
 
 def _row(one: Checkup, launched: bool) -> list[str]:
@@ -168,8 +172,15 @@ def _lease_rows(name: str, leases: list[dict[str, Any]]) -> list[list[str]]:
 def _hosts(options: argparse.Namespace) -> dict[str, HostSpec]:
     from pytest_staging import inventory, store
 
-    known = store.load_inventory(workspace_of(options))
-    return inventory.choose_hosts(known, options.host or known.hosts, "hosts")
+    known = inventory.machines_of(store.load_inventory(workspace_of(options)))
+    return inventory.choose_hosts(known, options.host, "hosts")
+
+
+def _pythons(options: argparse.Namespace) -> dict[str, str]:
+    """What each generator has to have besides what every host needs."""
+    from pytest_staging import store
+
+    return {name: one.python for name, one in store.load_inventory(workspace_of(options)).generators.items()}
 
 
 def _present(name: str, host: HostSpec) -> HostSpec | None:

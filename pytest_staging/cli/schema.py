@@ -8,7 +8,7 @@ from typing import Any
 
 from pytest_staging.cli.command import add_command
 
-KINDS = ["benchmark", "script-target", "service", "targets", "throughput", "version"]
+KINDS = ["benchmark", "capacity", "script-target", "service", "targets", "throughput", "version"]
 
 
 def add_commands(commands: Any) -> None:

@@ -10,12 +10,14 @@ from collections.abc import Collection
 from typing import Any
 
 from pytest_staging.contract.benchmark import benchmark_rules
+from pytest_staging.contract.capacity import capacity_rules
 from pytest_staging.contract.inventory import inventory_rules
 from pytest_staging.contract.parsing import adapter, parse
 from pytest_staging.contract.rules import schema_version_rule
 from pytest_staging.contract.throughput import throughput_rules
 from pytest_staging.contract.version import service_rules, version_rules
 from pytest_staging.model.benchmark import Benchmark
+from pytest_staging.model.capacity import Capacity
 from pytest_staging.model.inventory import Inventory
 from pytest_staging.model.script import ScriptSpec
 from pytest_staging.model.throughput import ThroughputPolicy
@@ -24,6 +26,7 @@ from pytest_staging.model.version import ServiceSpec, VersionMetadata
 REQUIRED_MODES = ("jvm", "native")
 SCHEMAS: dict[str, type] = {
     "benchmark": Benchmark,
+    "capacity": Capacity,
     "script-target": ScriptSpec,
     "service": ServiceSpec,
     "targets": Inventory,
@@ -57,6 +60,11 @@ def parse_inventory(text: str, source: str = "targets.yaml") -> Inventory:
 def parse_script_target(text: str, source: str = "script-target.yaml") -> ScriptSpec:
     """Raises ContractError with every problem of the file."""
     return parse(ScriptSpec, "script-target", text, source, schema_version_rule)
+
+
+def parse_capacity(text: str, source: str = "capacity.yaml") -> Capacity:
+    """Raises ContractError with every problem of the file; the compose files that it names are not looked at."""
+    return parse(Capacity, "capacity", text, source, capacity_rules)
 
 
 def parse_throughput(text: str, source: str = "throughput.yaml") -> ThroughputPolicy:

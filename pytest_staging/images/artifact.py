@@ -14,8 +14,9 @@ from pathlib import Path
 
 from pytest_staging import durable
 from pytest_staging.fingerprint import TreeIndex
+from pytest_staging.model.building import Build, Image
 from pytest_staging.model.errors import BuildFailed, WorkspaceError
-from pytest_staging.model.ports import Build, Command, CommandRunner, Image
+from pytest_staging.model.ports import Command, CommandRunner
 from pytest_staging.model.version import Version
 
 

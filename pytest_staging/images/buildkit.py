@@ -11,8 +11,9 @@ from pathlib import Path
 from pytest_staging.dockerignore import Ignored, parse_dockerignore
 from pytest_staging.images.artifact import run_build_step
 from pytest_staging.images.container import ContainerImages, docker_build, reference
+from pytest_staging.model.building import Build, Image
 from pytest_staging.model.errors import EngineMissing
-from pytest_staging.model.ports import Build, Command, CommandRunner, Image
+from pytest_staging.model.ports import Command, CommandRunner
 from pytest_staging.model.version import ImageSpec
 
 SWITCH = "DOCKER_BUILDKIT"

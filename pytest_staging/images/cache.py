@@ -14,8 +14,8 @@ from pathlib import Path
 
 from pytest_staging import durable
 from pytest_staging.images.manifest import Decision, Entry, Manifest, Wanted, decide, parse_manifest, render_manifest
+from pytest_staging.model.building import Build, Builder, Image
 from pytest_staging.model.errors import BuildFailed, LeaseTimeout
-from pytest_staging.model.ports import Build, Builder, Image
 from pytest_staging.model.version import Version
 
 LOCK_MARGIN_S = 60.0
@@ -184,7 +184,7 @@ class ImageCache:
 
 
 def _refines(before: Wanted, after: Wanted) -> bool:
-    from pytest_staging.model.ports import NOT_HERE
+    from pytest_staging.model.building import NOT_HERE
 
     return before.inputs.keys() == after.inputs.keys() and all(
         value in (after.inputs[name], NOT_HERE) for name, value in before.inputs.items()

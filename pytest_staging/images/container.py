@@ -18,8 +18,8 @@ from pytest_staging.dockerfile import parse_bases
 from pytest_staging.dockerignore import Ignored, parse_dockerignore
 from pytest_staging.engine import GONE, LABEL, Engine
 from pytest_staging.fingerprint import TreeIndex
+from pytest_staging.model.building import NOT_HERE, Build, Image
 from pytest_staging.model.errors import BuildFailed, EngineLost, WorkspaceError
-from pytest_staging.model.ports import NOT_HERE, Build, Image
 from pytest_staging.model.version import ImageSpec, Version
 
 REPOSITORY = "pytest-staging"

@@ -17,8 +17,9 @@ from pathlib import Path
 
 from pytest_staging import durable
 from pytest_staging.images.artifact import artifact_commands, run_build_step
+from pytest_staging.model.building import Build, Image
 from pytest_staging.model.errors import BuildFailed, WorkspaceError
-from pytest_staging.model.ports import Build, Command, CommandRunner, Image
+from pytest_staging.model.ports import Command, CommandRunner
 from pytest_staging.model.version import Version
 from pytest_staging.ssh.files import QUICK_S
 from pytest_staging.ssh.host import SYNC_DEADLINE_S, Host

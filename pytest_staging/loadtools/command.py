@@ -40,6 +40,9 @@ class CommandTool:
             return "has {script} in load.command, and load.script is not set"
         return alone_reason(load)
 
+    def need(self) -> None:
+        """What the program needs is not known, so it runs on this machine only."""
+
     def build_command(self, request: LoadRequest) -> LoadCommand:
         load, folder = request.load, request.folder
         if reason := self.unfit_reason(load, request.bodies):

@@ -22,6 +22,8 @@ from typing import Any
 API_TIMEOUT_S = 1.0
 API_POLL_S = 0.005
 GROUP_POLL_S = 0.02
+GO_POLL_S = 0.01
+GO_TIMEOUT_S = 60.0
 CANNOT_START = 127
 STOPPED = 143
 INITIALISED = 4
@@ -68,7 +70,7 @@ def run_phases(
         for argv in phase["argvs"]:
             together.append(start(argv, plan["output_file"]))
             children.append(together[-1])
-        sending_s = resume(plan["apis"], together) if plan["apis"] else time.time()
+        sending_s = resume(plan, together) if plan["apis"] else time.time()
         if number == 0:
             started_s = sending_s
             if plan["says_ready"]:
@@ -118,11 +120,30 @@ def finish_all(children: list[subprocess.Popen[bytes]], accepted: list[int]) -> 
         time.sleep(GROUP_POLL_S)
 
 
-def resume(apis: list[str], children: list[subprocess.Popen[bytes]]) -> float:
+def resume(plan: dict[str, Any], children: list[subprocess.Popen[bytes]]) -> float:
     """Lets paused k6 go as soon as all users of all of them are made; the epoch instant at which the last was told."""
+    apis = plan["apis"]
     for api, child in zip(apis, children, strict=True):
         await_paused(api, child)
+    if plan["go_file"]:
+        put(Path(plan["prepared_file"]), repr(time.time()))
+        wait_until(await_go(Path(plan["go_file"]), children))
     return max(unpause(api, child) for api, child in zip(apis, children, strict=True))
+
+
+def await_go(path: Path, children: list[subprocess.Popen[bytes]]) -> float:
+    """The instant at which the load is to begin on all generators. Raises OSError when nobody says it.
+
+    At once when a tool has ended meanwhile.
+    """
+    deadline_s = time.monotonic() + GO_TIMEOUT_S
+    while not path.exists():
+        if any(child.poll() is not None for child in children):
+            return 0.0
+        if time.monotonic() > deadline_s:
+            raise OSError(f"nobody said within {GO_TIMEOUT_S:g} s when the load begins")
+        time.sleep(GO_POLL_S)
+    return float(path.read_text())
 
 
 def await_paused(api: str, child: subprocess.Popen[bytes]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,14 +10,18 @@ from signal import Signals
 from typing import Any
 
 from pytest_staging import durable
+from pytest_staging.loadtools.placing import own_name, places_of
 from pytest_staging.loadtools.reading import count, load_json, mapping, number
 from pytest_staging.model.errors import LoadFailed
+from pytest_staging.model.placing import LoadPart, Place
 from pytest_staging.model.ports import Command, LoadCommand, LoadRequest
 
 DRIVER = Path(__file__).parent / "driver.py"
 STARTUP_DEADLINE_S = 60.0
 DRAIN_MARGIN_S = 10.0
 READY = "load-ready"
+PREPARED = "load-prepared"
+GO = "load-go"
 EXIT = "load-exit.json"
 PLAN = "load-plan.json"
 LOG = "load.log"
@@ -45,7 +48,7 @@ class Drive:
 
     `apis` are the addresses of paused k6, one per process; `total_s` is how long the tool runs; a tool that writes its
     ready file itself has `says_ready` false. `ready_after_s` is how much longer than asked for the tool warms up: its
-    least may be more.
+    least may be more. With `awaits_go` it begins together with the drivers of other generators.
     `output` is the file for what the tool prints, where that is parsed; `notes` are for whoever parses.
     """
 
@@ -57,6 +60,7 @@ class Drive:
     meanings: Mapping[int, str] = field(default_factory=dict)
     apis: Sequence[str] = ()
     says_ready: bool = True
+    awaits_go: bool = False
     ready_after_s: float = 0.0
     output: str | None = None
     notes: Mapping[str, Any] = field(default_factory=dict)
@@ -77,34 +81,81 @@ class Ending:
 
 
 def build_driven(
-    request: LoadRequest, drive: Drive, stale: Sequence[str] = (), cpus: float | None = None
+    request: LoadRequest,
+    drive: Drive,
+    stale: Sequence[str] = (),
+    cpus: float | None = None,
+    inputs: Sequence[Path] = (),
 ) -> LoadCommand:
-    """The command that runs the plan. `stale` files of an earlier attempt are removed, so that none is read again.
+    """The command that runs the plan in one place. `stale` files of an earlier attempt are removed, so that none is
+    read again.
 
-    `cpus` is how many the tool can use at most.
+    `cpus` is how many the tool can use at most, `inputs` are the files that it reads.
     """
-    folder = request.folder
-    for name in (READY, EXIT, *stale):
+    (place,) = places_of(request)
+    return build_spread(request, [(place, drive, cpus)], stale, inputs)
+
+
+def build_spread(
+    request: LoadRequest,
+    drives: Sequence[tuple[Place, Drive, float | None]],
+    stale: Sequence[str] = (),
+    inputs: Sequence[Path] = (),
+) -> LoadCommand:
+    """As `build_driven`, for one drive on each of several places."""
+    folder, places = request.folder, [place for place, _, _ in drives]
+    older = [path.name for name in ("load-exit@*.json", "load-ready@*") for path in sorted(folder.glob(name))]
+    for name in (READY, EXIT, *older, *stale):
         (folder / name).unlink(missing_ok=True)
-    plan = {
+    parts, plans = [], []
+    for place, drive, cpus in drives:
+        plan, ready = folder / own_name(PLAN, place, places), own_name(READY, place, places)
+        plan.write_text(json.dumps(_plan_of(request, drive, place, places), indent=2))
+        plans.append(plan)
+        parts.append(
+            LoadPart(
+                place=place,
+                # -I and -S: neither the user's folders nor their packages change how the driver runs, and it starts
+                # faster.
+                argv=[place.python, "-I", "-S", place.there(DRIVER), place.there(plan)],
+                env=drive.env,
+                log=folder / own_name(LOG, place, places),
+                ready=ready if drive.says_ready or place is places[0] else None,
+                prepared=own_name(PREPARED, place, places) if drive.awaits_go else None,
+                go=own_name(GO, place, places) if drive.awaits_go else None,
+                cpus=cpus,
+            )
+        )
+    total_s = max(drive.total_s for _, drive, _ in drives)
+    return LoadCommand(
+        command=Command(argv=parts[0].argv, cwd=folder, log=parts[0].log, env=parts[0].env),
+        ready_file=folder / READY,
+        deadline_s=STARTUP_DEADLINE_S + total_s + request.load.request_timeout_s + DRAIN_MARGIN_S,
+        cpus=parts[0].cpus,
+        parts=parts if request.places else (),
+        inputs=(DRIVER, *plans, *inputs) if request.places else (),
+    )
+
+
+def _plan_of(request: LoadRequest, drive: Drive, place: Place, places: Sequence[Place]) -> dict[str, Any]:
+    def there(name: str) -> str:
+        return place.there(request.folder / own_name(name, place, places))
+
+    return {
         "tool": drive.tool,
         "phases": [_planned(phase) for phase in drive.phases],
-        "ready_file": str(folder / READY),
-        "exit_file": str(folder / EXIT),
+        "ready_file": there(READY),
+        "prepared_file": there(PREPARED),
+        "go_file": there(GO) if drive.awaits_go else None,
+        "exit_file": there(EXIT),
         "accepted": list(drive.accepted),
         "meanings": {str(status): text for status, text in drive.meanings.items()},
         "apis": list(drive.apis),
         "says_ready": drive.says_ready,
         "ready_after_s": drive.ready_after_s,
-        "output_file": str(folder / drive.output) if drive.output else None,
+        "output_file": place.there(request.folder / drive.output) if drive.output else None,
         "notes": dict(drive.notes),
     }
-    (folder / PLAN).write_text(json.dumps(plan, indent=2))
-    # -I and -S: neither the user's folders nor their packages change how the driver runs, and it starts faster.
-    argv = [sys.executable, "-I", "-S", str(DRIVER), str(folder / PLAN)]
-    command = Command(argv=argv, cwd=folder, log=folder / LOG, env=drive.env)
-    deadline_s = STARTUP_DEADLINE_S + drive.total_s + request.load.request_timeout_s + DRAIN_MARGIN_S
-    return LoadCommand(command=command, ready_file=folder / READY, deadline_s=deadline_s, cpus=cpus)
 
 
 def _planned(phase: Phase) -> dict[str, Any]:
@@ -114,10 +165,21 @@ def _planned(phase: Phase) -> dict[str, Any]:
 
 def read_notes(request: LoadRequest, tool: str) -> Mapping[str, Any]:
     """What build_driven noted for this request. Raises LoadFailed."""
+    name = own_name(PLAN, request.places[0], request.places) if request.places else PLAN
     try:
-        return mapping(mapping(load_json(request.folder / PLAN, tool), "the plan").get("notes"), "notes")
+        return mapping(mapping(load_json(request.folder / name, tool), "the plan").get("notes"), "notes")
     except ValueError as error:
-        raise LoadFailed(f"{PLAN} of {tool} is broken: {error}") from error
+        raise LoadFailed(f"{name} of {tool} is broken: {error}") from error
+
+
+def read_endings(request: LoadRequest, tool: str, accepted: Sequence[int] = (0,)) -> list[Ending]:
+    """As `read_ending`, of every generator's driver, or of the only one."""
+    if len(request.places) < 2:
+        return [read_ending(request, tool, accepted)]
+    return [
+        read_ending(request, f"{tool} on {place.name}", accepted, own_name(EXIT, place, request.places))
+        for place in request.places
+    ]
 
 
 def read_ending(request: LoadRequest, tool: str, accepted: Sequence[int] = (0,), name: str = EXIT) -> Ending:

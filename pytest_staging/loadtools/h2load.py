@@ -12,13 +12,16 @@ from pathlib import Path
 from pytest_staging import durable
 from pytest_staging.loadtools.driving import Drive, Phase, build_driven, read_ending
 from pytest_staging.loadtools.options import alone_reason
+from pytest_staging.loadtools.placing import clock_of, place_of
 from pytest_staging.loadtools.programs import find_program, read_version
 from pytest_staging.loadtools.reading import MAX_LATENCY_MS
 from pytest_staging.model.benchmark import Load, LoadShape
 from pytest_staging.model.errors import LoadFailed, LoadUnfit
+from pytest_staging.model.placing import Need
 from pytest_staging.model.ports import LoadCommand, LoadRequest, LoadResult, Pace
 
 LEAST = (1, 43)
+VERSION = r"h2load nghttp2/(\d+\.\d+\.\d+)"
 ADVICE = "Install it with: apt-get install nghttp2-client"
 REQUESTS, OUTPUT = "h2load-requests.tsv", "h2load-output.txt"
 TAIL_S = 1.0
@@ -35,7 +38,7 @@ class H2loadTool:
 
     def version(self) -> str:
         program = find_program("h2load", ADVICE)
-        return read_version([program, "--version"], r"h2load nghttp2/(\d+\.\d+\.\d+)", LEAST)
+        return read_version([program, "--version"], VERSION, LEAST)
 
     def unfit_reason(self, load: Load, functions: Collection[str]) -> str | None:
         if load.script:
@@ -45,23 +48,29 @@ class H2loadTool:
         return alone_reason(load)
 
     def build_command(self, request: LoadRequest) -> LoadCommand:
-        program, load = find_program("h2load", ADVICE), request.load
+        load = request.load
         if reason := self.unfit_reason(load, request.bodies):
             raise LoadUnfit(f"h2load {reason}")
+        place = place_of(request, "h2load", "" if request.places else find_program("h2load", ADVICE))
         ((function, body),) = request.bodies.items()
         total_s = load.warm_up_s + load.duration_s + _tail_seconds(load)
-        argv = [program, "--h1", "-t", "1", "-c", str(load.users), "-D", _milliseconds(total_s)]
+        argv = [place.program, "--h1", "-t", "1", "-c", str(load.users), "-D", _milliseconds(total_s)]
         # Not its own time limit (-N): h2load 1.52 crashes once that has closed a connection.
-        argv += ["-d", str(body), "-H", "Content-Type: application/json"]
+        argv += ["-d", place.there(body), "-H", "Content-Type: application/json"]
         if load.shape is LoadShape.OPEN and load.rate is not None:
             argv += ["--rps", f"{load.rate / load.users:.6f}"]
-        argv += [f"--log-file={request.folder / REQUESTS}", f"{request.base_url}/invoke/{function}"]
+        argv += [f"--log-file={place.there(request.folder / REQUESTS)}", f"{request.base_url}/invoke/{function}"]
         drive = Drive(tool="h2load", phases=[Phase(argv=argv)], total_s=total_s, output=OUTPUT)
-        return build_driven(request, drive, stale=(REQUESTS, OUTPUT), cpus=1.0)
+        return build_driven(request, drive, stale=(REQUESTS, OUTPUT), cpus=1.0, inputs=[body])
+
+    def need(self) -> Need:
+        question = ("--version",)
+        return Need(program="h2load", question=question, pattern=VERSION, least=LEAST, advice=ADVICE, alone=True)
 
     def parse_output(self, request: LoadRequest, window_start_s: float, window_end_s: float) -> LoadResult:
         ending = read_ending(request, "h2load")
-        log = Log(request.load, window_start_s, window_end_s)
+        ahead_s = clock_of(request, 0)  # by which its log and its ending are
+        log = Log(request.load, window_start_s + ahead_s, window_end_s + ahead_s)
         path = request.folder / REQUESTS
         try:
             for row in _rows(path):

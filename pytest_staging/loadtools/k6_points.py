@@ -32,7 +32,10 @@ TIME = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d):(\d\d(?:\.\d{1,9})?)(Z|[+-]\d\d
 
 @dataclass
 class Points:
-    """What lies in the window, over all files that were read, and `total` requests of the whole files."""
+    """What lies in the window, over all files that were read, and `total` requests of the whole files.
+
+    `ahead_s` is how far the clock of the file that is read now is ahead of the one by which the window is meant.
+    """
 
     start_s: float
     end_s: float
@@ -43,14 +46,15 @@ class Points:
     iterations: int = 0
     dropped: int = 0
     total: int = 0
+    ahead_s: float = 0.0
     _minutes: dict[tuple[bytes, bytes], float] = field(default_factory=dict)
 
     def epoch_s(self, minute: bytes, seconds: bytes, zone: bytes) -> float:
-        """Epoch seconds of an instant. Minutes are remembered: a run has few of them."""
+        """Epoch seconds of an instant by the window's clock. Minutes are remembered: a run has few of them."""
         begun = self._minutes.get((minute, zone))
         if begun is None:
             begun = self._minutes[minute, zone] = _epoch_of_minute(minute, zone)
-        return begun + float(seconds)
+        return begun + float(seconds) - self.ahead_s
 
     def add(self, raw: Any) -> None:
         """Any line of the file, decoded. Raises ValueError for one that is neither a metric nor a point."""

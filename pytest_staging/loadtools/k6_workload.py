@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 from pytest_staging.model.benchmark import Load, LoadShape
+from pytest_staging.model.placing import Place
 from pytest_staging.model.ports import LoadRequest
 
 LEAST_SCENARIO_S = 1.0
@@ -32,9 +33,9 @@ export default function () {{
 """
 
 
-def build_script(request: LoadRequest) -> str:
-    """The default script: the benchmark's functions in turn, over all users."""
-    functions = [{"name": name, "file": str(path.resolve())} for name, path in sorted(request.bodies.items())]
+def build_script(request: LoadRequest, place: Place) -> str:
+    """The default script for a place: the benchmark's functions in turn, over all users."""
+    functions = [{"name": name, "file": place.there(path.resolve())} for name, path in sorted(request.bodies.items())]
     params = {
         "headers": {"Content-Type": "application/json"},
         "timeout": f"{request.load.request_timeout_s * 1000:.0f}ms",

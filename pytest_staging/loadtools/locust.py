@@ -6,7 +6,6 @@ import csv
 import json
 import math
 import re
-import sys
 from array import array
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
@@ -20,12 +19,15 @@ from pytest_staging.loadtools.driving import (
     READY,
     STARTUP_DEADLINE_S,
     read_ending,
+    read_endings,
 )
 from pytest_staging.loadtools.locust_shares import RECORDING, Share, build_shared, shares_of
 from pytest_staging.loadtools.options import shared_reason
+from pytest_staging.loadtools.placing import places_of
 from pytest_staging.loadtools.reading import MAX_LATENCY_MS
 from pytest_staging.model.benchmark import Load, LoadShape
 from pytest_staging.model.errors import LoadFailed, LoadUnfit, ToolMissing, ToolUnsupported
+from pytest_staging.model.placing import LoadPart, Need, Place
 from pytest_staging.model.ports import Command, LoadCommand, LoadRequest, LoadResult, Pace
 
 HERE = Path(__file__).parent
@@ -65,31 +67,43 @@ class LocustTool:
         load, folder = request.load, request.folder
         if reason := self.unfit_reason(load, request.bodies):
             raise LoadUnfit(f"locust {reason}")
-        argv = [sys.executable, "-m", "locust", "-f", f"{RECORDER},{request.script or WORKLOAD}"]
-        argv += ["--loglevel", "WARNING"]
-        # Failed requests are a result here, not a crash.
-        argv += ["--exit-code-on-error", "0"]
+        places = places_of(request)
         leading = ["--headless", "--host", request.base_url, "--users", str(load.users)]
         leading += ["--spawn-rate", str(load.users), "--only-summary"]
         leading += ["--stop-timeout", str(math.ceil(load.request_timeout_s))]
+        inputs = [RECORDER, request.script or WORKLOAD, *request.bodies.values()]
+        plans = [_plan(request, place) for place in places]
         if load.processes > 1:
-            return build_shared(request, _plan(request), argv, leading)
+            return build_shared(request, places, plans, [_common(request, place) for place in places], leading, inputs)
+        (place,) = places
         for name in (READY, EXIT):
             (folder / name).unlink(missing_ok=True)
-        plan = folder / PLAN
-        plan.write_text(json.dumps(_plan(request), indent=2))
-        environment = {"STAGING_LOAD_PLAN": str(plan), "PYTHONUNBUFFERED": "1"}
-        command = Command(argv=[*argv, *leading], cwd=folder, log=folder / LOG, env=environment)
+        path = folder / PLAN
+        path.write_text(json.dumps(plans[0], indent=2))
+        environment = {"STAGING_LOAD_PLAN": place.there(path), "PYTHONUNBUFFERED": "1"}
+        argv, log = [*_common(request, place), *leading], folder / LOG
+        part = LoadPart(place=place, argv=argv, env=environment, log=log, ready=READY, cpus=CPUS)
         total_s = load.warm_up_s + load.duration_s
-        deadline_s = STARTUP_DEADLINE_S + total_s + load.request_timeout_s + DRAIN_MARGIN_S
-        live = (folder / RECORDING,)
-        return LoadCommand(command=command, ready_file=folder / READY, deadline_s=deadline_s, live=live, cpus=CPUS)
+        return LoadCommand(
+            command=Command(argv=argv, cwd=folder, log=log, env=environment),
+            ready_file=folder / READY,
+            deadline_s=STARTUP_DEADLINE_S + total_s + load.request_timeout_s + DRAIN_MARGIN_S,
+            live=(folder / RECORDING,),
+            cpus=CPUS,
+            parts=(part,) if request.places else (),
+            inputs=(path, *inputs) if request.places else (),
+        )
+
+    def need(self) -> Need:
+        advice = "Install it there for the Python that targets.yaml names: python -m pip install locust"
+        question = ("-m", "locust", "--version")
+        return Need(program="", question=question, pattern=r"locust (\d+\.\d+\.\d+)", least=LEAST, advice=advice)
 
     def parse_output(self, request: LoadRequest, window_start_s: float, window_end_s: float) -> LoadResult:
         tally = Tally(window_start_s, window_end_s)
         if request.load.processes > 1:
-            read_ending(request, "locust")  # of all its processes
-        for share in shares_of(request.load.processes):
+            read_endings(request, "locust")  # of all its processes
+        for share in shares_of(request.load.processes, request.places):
             _add_share(request, share, tally)
         return LoadResult(
             latencies_ms=sorted(tally.latencies_ms),
@@ -134,17 +148,18 @@ def _add_share(request: LoadRequest, share: Share, tally: Tally) -> None:
     path, before = request.folder / share.recording, tally.rows
     ending = read_ending(request, share.title, name=share.ending) if path.exists() else None
     try:
-        for row in _rows(path):
-            tally.add(*row)
+        for started_s, latency_ms, error, late_ms in _rows(path):
+            tally.add(started_s - share.ahead_s, latency_ms, error, late_ms)
     except FileNotFoundError as error:
         raise LoadFailed(f"{share.title} recorded no request at all") from error
-    except (OSError, ValueError, csv.Error) as error:
-        raise LoadFailed(f"{path.name} is broken: {error}") from error
+    except (OSError, ValueError, csv.Error) as problem:
+        raise LoadFailed(f"{path.name} is broken: {problem}") from problem
     if ending is None or tally.rows - before != ending.rows:
         recorded = ending.rows if ending else None
         raise LoadFailed(f"{path.name} is broken: it holds {tally.rows - before} of {recorded} requests")
-    if request.load.processes > 1 and ending.ended_at_s < tally.end_s < math.inf:
-        raise LoadFailed(f"{share.title} ended {tally.end_s - ending.ended_at_s:.2f} s before the load did")
+    ended_at_s = ending.ended_at_s - share.ahead_s
+    if request.load.processes > 1 and ended_at_s < tally.end_s < math.inf:
+        raise LoadFailed(f"{share.title} ended {tally.end_s - ended_at_s:.2f} s before the load did")
 
 
 def _pace(request: LoadRequest, tally: Tally) -> Pace | None:
@@ -176,17 +191,25 @@ def _rows(path: Path) -> Iterator[tuple[float, float, str, float]]:
             yield started_s, latency_ms, row[3], late_ms
 
 
-def _plan(request: LoadRequest) -> dict[str, object]:
+def _common(request: LoadRequest, place: Place) -> list[str]:
+    """What every Locust process is told."""
+    files = f"{place.there(RECORDER)},{place.there(request.script or WORKLOAD)}"
+    # Failed requests are a result here, not a crash.
+    return [place.python, "-m", "locust", "-f", files, "--loglevel", "WARNING", "--exit-code-on-error", "0"]
+
+
+def _plan(request: LoadRequest, place: Place) -> dict[str, object]:
     load: Load = request.load
     return {
-        "bodies": {function: str(path) for function, path in request.bodies.items()},
+        "bodies": {function: place.there(path) for function, path in request.bodies.items()},
         "users": load.users,
         "rate": load.rate if load.shape is LoadShape.OPEN else None,
         "seconds": load.warm_up_s + load.duration_s,
         "request_timeout_s": load.request_timeout_s,
-        "requests_file": str(request.folder / RECORDING),
-        "ready_file": str(request.folder / READY),
-        "exit_file": str(request.folder / EXIT),
+        "requests_file": place.there(request.folder / RECORDING),
+        "ready_file": place.there(request.folder / READY),
+        "exit_file": place.there(request.folder / EXIT),
         "until_file": str(request.until) if request.until else None,
         "workers": [],
+        "ahead_s": 0.0,
     }

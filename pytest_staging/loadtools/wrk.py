@@ -12,14 +12,17 @@ from pytest_staging import durable
 from pytest_staging.loadtools.driving import LOG, Drive, Phase, build_driven, read_ending
 from pytest_staging.loadtools.histogram import Histogram
 from pytest_staging.loadtools.options import alone_reason
+from pytest_staging.loadtools.placing import place_of
 from pytest_staging.loadtools.programs import find_program, read_version
 from pytest_staging.loadtools.reading import count, latency, load_json, mapping, number
 from pytest_staging.loadtools.wrk_script import REPORT, SCHEMA, SCRIPT, build_script
 from pytest_staging.model.benchmark import Load, LoadShape
 from pytest_staging.model.errors import LoadFailed, LoadUnfit
+from pytest_staging.model.placing import Need
 from pytest_staging.model.ports import LoadCommand, LoadRequest, LoadResult
 
 LEAST = (4, 1)
+VERSION = r"wrk (?:[a-z]+/)?(\d+\.\d+(?:\.\d+)?)"
 ADVICE = "Install it with: apt-get install wrk, or from https://github.com/wg/wrk"
 ERRORS = ("connect", "read", "write", "timeout")
 CLOSED_ONLY = "makes closed load only; take locust, k6 or h2load for an open one"
@@ -48,27 +51,32 @@ class WrkTool:
 
     def version(self) -> str:
         program = find_program("wrk", ADVICE)
-        return read_version([program, "-v"], r"wrk (?:[a-z]+/)?(\d+\.\d+(?:\.\d+)?)", LEAST)
+        return read_version([program, "-v"], VERSION, LEAST)
 
     def unfit_reason(self, load: Load, functions: Collection[str]) -> str | None:
         return CLOSED_ONLY if load.shape is LoadShape.OPEN else alone_reason(load)
 
     def build_command(self, request: LoadRequest) -> LoadCommand:
-        program, load = find_program("wrk", ADVICE), request.load
+        load = request.load
         if reason := self.unfit_reason(load, request.bodies):
             raise LoadUnfit(f"wrk {reason}")
+        place = place_of(request, "wrk", "" if request.places else find_program("wrk", ADVICE))
         script = request.folder / SCRIPT
-        script.write_text(build_script(request))
+        script.write_text(build_script(request, place))
         timeout_s = math.ceil(load.request_timeout_s)
-        argv = [program, "-t", "1", "-c", str(load.users), "--latency", "--timeout", f"{timeout_s}s"]
-        argv += ["-s", str(script)]
+        argv = [place.program, "-t", "1", "-c", str(load.users), "--latency", "--timeout", f"{timeout_s}s"]
+        argv += ["-s", place.there(script)]
         # wrk knows whole seconds only: it is told more, and ended on time. An interrupt still makes it report.
         warm_up = [*argv, "-d", f"{math.ceil(load.warm_up_s) + 1}s", request.base_url]
         measured = [*argv, "-d", f"{math.ceil(load.duration_s) + 1}s", request.base_url]
         phases = [Phase(argv=warm_up, seconds=load.warm_up_s, signal=SIGKILL)] if load.warm_up_s > 0 else []
         phases.append(Phase(argv=measured, at_s=load.warm_up_s, seconds=load.duration_s, signal=SIGINT))
         drive = Drive(tool="wrk", phases=phases, total_s=load.warm_up_s + load.duration_s)
-        return build_driven(request, drive, stale=(REPORT,), cpus=1.0)
+        inputs = [script, *([request.script] if request.script else [])]
+        return build_driven(request, drive, stale=(REPORT,), cpus=1.0, inputs=inputs)
+
+    def need(self) -> Need:
+        return Need(program="wrk", question=("-v",), pattern=VERSION, least=LEAST, advice=ADVICE, alone=True)
 
     def parse_output(self, request: LoadRequest, window_start_s: float, window_end_s: float) -> LoadResult:
         read_ending(request, "wrk")

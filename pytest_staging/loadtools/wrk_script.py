@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pytest_staging.model.placing import Place
 from pytest_staging.model.ports import LoadRequest
 
 SCRIPT, REPORT = "wrk-script.lua", "wrk-report.json"
@@ -54,16 +55,16 @@ end
 """
 
 
-def build_script(request: LoadRequest) -> str:
+def build_script(request: LoadRequest, place: Place) -> str:
     """Lua. The user's script is run as it stands, and its own `done` is called after ours."""
     if request.script:
-        workload = f"dofile({quote(str(request.script.resolve()).encode())})\n"
+        workload = f"dofile({quote(place.there(request.script.resolve()).encode())})\n"
     else:
         bodies = sorted(request.bodies.items())
         lines = [f"  {{ {quote(name.encode())}, {quote(path.read_bytes())} }}," for name, path in bodies]
         workload = WORKLOAD.format(functions="\n".join(lines))
-    report = Path(request.folder / REPORT).resolve()
-    return f"{workload}\n{REPORTING.format(report=quote(str(report).encode()), schema=SCHEMA)}"
+    report = place.there(Path(request.folder / REPORT).resolve())
+    return f"{workload}\n{REPORTING.format(report=quote(report.encode()), schema=SCHEMA)}"
 
 
 def quote(content: bytes) -> str:

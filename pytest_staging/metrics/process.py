@@ -2,12 +2,13 @@
 
 Metrics: `resident_peak` (bytes: the largest since the service began), and over the window `cpu_seconds`,
 `context_switches` and its two parts, `context_switches_voluntary` (a thread waits) and `context_switches_involuntary`
-(it is made to). Threads that end within the window take their switches along.
+(it is made to). Of a thread that ends within the window, the switches count that it had when it was last seen.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 from pytest_staging.metrics.reducing import reduce_series
 from pytest_staging.metrics.sampler import Recording, Sampler, Values
@@ -42,6 +43,7 @@ class ProcessObservation:
         self._deadline_s = 2 * spec.timeout_s
         self._sampler = Sampler(self._ask, spec.interval_s, cost=time.perf_counter)
         self._peak: int | None = None
+        self._tally = Tally()
 
     def begin(self) -> None:
         self._sampler.begin()
@@ -74,16 +76,31 @@ class ProcessObservation:
         usage = self._service.usage()
         if usage is None:
             raise ValueError("the service's processes cannot be read")
-        return _values(usage)
+        return self._tally.add(usage)
 
 
-def _values(usage: Usage) -> Values:
-    both = (usage.voluntary_switches, usage.involuntary_switches)
-    found: dict[str, float | None] = {
-        "cpu_seconds": usage.cpu_s,
-        "context_switches": None if None in both else sum(one or 0 for one in both),
-        VOLUNTARY: usage.voluntary_switches,
-        INVOLUNTARY: usage.involuntary_switches,
-        "resident_bytes": usage.resident_bytes,
-    }
-    return {name: value for name, value in found.items() if value is not None}
+class Tally:
+    """From what lives now to counters that never fall: threads and processes come and go while a service runs."""
+
+    def __init__(self) -> None:
+        self._living: dict[int, tuple[int, int]] = {}
+        self._ended = (0, 0)
+
+    def add(self, usage: Usage) -> Values:
+        """The counters after this, and the memory held."""
+        found: dict[str, float | None] = {"cpu_seconds": usage.cpu_s, "resident_bytes": usage.resident_bytes}
+        if usage.switches is not None:
+            self._follow(usage.switches)
+            known = [self._ended, *self._living.values()]
+            found[VOLUNTARY] = voluntary = sum(counts[0] for counts in known)
+            found[INVOLUNTARY] = involuntary = sum(counts[1] for counts in known)
+            found["context_switches"] = voluntary + involuntary
+        return {name: value for name, value in found.items() if value is not None}
+
+    def _follow(self, switches: Mapping[int, tuple[int, int]]) -> None:
+        for thread, before in self._living.items():
+            now = switches.get(thread)
+            # Lower counts under the same id are those of another thread.
+            if now is None or now[0] < before[0] or now[1] < before[1]:
+                self._ended = (self._ended[0] + before[0], self._ended[1] + before[1])
+        self._living = dict(switches)

@@ -16,6 +16,7 @@ import os
 import re
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -24,7 +25,7 @@ from pytest_staging.metrics.sampler import Recording, Row, Sampler, Values
 from pytest_staging.model.benchmark import SourceSpec
 from pytest_staging.model.errors import UsageProblem
 from pytest_staging.model.observing import Reading
-from pytest_staging.model.ports import Service
+from pytest_staging.model.ports import Service, StackedService
 from pytest_staging.model.version import ModeSpec
 
 COLUMNS = {"messages": "depth", "messages_ready": "ready", "messages_unacknowledged": "unacknowledged"}
@@ -46,7 +47,9 @@ class RabbitMetrics:
         self.metrics = tuple(f"{spec.prefix}_{name}" for name in METRICS)
 
     def observe(self, base_url: str, mode: ModeSpec, service: Service) -> QueueObservation:
-        return QueueObservation(self._spec, self._login, service)
+        # A broker that was started with the service has a name there, and another address here.
+        url = service.reach(str(self._spec.url)) if isinstance(service, StackedService) else self._spec.url
+        return QueueObservation(replace(self._spec, url=url), self._login, service)
 
 
 class QueueObservation:

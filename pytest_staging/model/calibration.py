@@ -14,7 +14,7 @@ class Calibration:
     """`floor_ms` are percentiles of the tool's own latency with one user; `capacity_rps` is the most that it sent.
 
     At capacity it used `capacity_cpus` CPUs, in `processes` processes. `machine` tells machines apart:
-    what one can do says nothing of another.
+    what one can do says nothing of another. `generator` is its name in targets.yaml, None for the one with pytest.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
@@ -26,4 +26,5 @@ class Calibration:
     capacity_rps: float
     capacity_cpus: float
     processes: int = 1
+    generator: str | None = None
     schema_version: int = 1

@@ -81,6 +81,15 @@ class PromotionRefused(StagingError):
     """A transition that the rules or the evidence do not allow."""
 
 
+class NotComparable(StagingError):
+    """Two campaigns did not measure by the same measure. Holds every reason."""
+
+    def __init__(self, first: str, second: str, reasons: Sequence[str]) -> None:
+        self.reasons = tuple(reasons)
+        lines = "\n".join(f"  - {reason}" for reason in self.reasons)
+        super().__init__(f"{first} and {second} cannot be compared:\n{lines}\nRun both by one benchmark and setup.")
+
+
 class CellFailure(StagingError):
     """A cell could not be measured. `log_tail` holds the last lines of the log that explains it."""
 
@@ -146,6 +155,25 @@ class RemoteFailed(CellFailure):
     """A host answered, and what it was asked to do failed: no space, no permission, a program missing."""
 
 
+class ShellTextBroken(UsageProblem):
+    """A shell text makes no sense from this line on: a quote, a parenthesis, a here-document has no end."""
+
+    def __init__(self, reason: str, line: int) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.line = line
+
+
+class CommandRefused(UsageProblem):
+    """A program's parser does not take a command that a document shows; in the parser's own words."""
+
+
+class ParserLeft(StagingError):
+    """A program's parser would end the program with success, as for --help."""
+
+    exit_code = 0
+
+
 HOST_GONE = (HostUnreachable, ConnectionLost)
 """What says that a host, and not the version on it, is at fault: the cell may be tried on another one."""
 
@@ -172,6 +200,18 @@ class ToolUnsupported(ToolMissing):
 
 class LoadUnfit(UsageProblem):
     """The load tool cannot make the load that the benchmark asks for."""
+
+
+class ComposeMissing(ToolMissing):
+    """Neither Compose v2 nor v1 is installed, or it does not answer."""
+
+
+class ComposeFailed(StagingError):
+    """A Compose command failed or took too long. Ends with what it said."""
+
+
+class CapacityMismatch(UsageProblem):
+    """A profile does not fit its compose files, so nothing was started."""
 
 
 class PolicyRefused(UsageProblem):

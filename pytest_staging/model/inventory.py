@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Annotated, Any, ClassVar
 
@@ -52,7 +52,7 @@ class HostSpec:
     """One host. What is not given here is what ~/.ssh/config says about `address`, or about the host's name.
 
     `slots` is how many cells may be measured there at once: more than one only where they cannot disturb each other.
-    `generator` names the host that loads this one; None is the machine on which pytest runs.
+    `generator` names what loads this one, alone or several together; None is the machine on which pytest runs.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
@@ -69,14 +69,60 @@ class HostSpec:
     work_directory: Annotated[str, MinLen(1)] = WORK_DIRECTORY
     traffic: Traffic = Traffic.DIRECT
     service_address: str | None = None
-    generator: str | None = None
+    generator: str | tuple[str, ...] | None = None
+
+    @property
+    def generators(self) -> tuple[str, ...]:
+        """Names of what loads it; none is this machine."""
+        if self.generator is None:
+            return ()
+        return (self.generator,) if isinstance(self.generator, str) else self.generator
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorSpec:
+    """A host that sends load. It is reached as the others are.
+
+    `python` is its interpreter, for Locust one that has it. `peer_address` is where other generators reach it, when
+    that is not `address`.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+    address: str | None = None
+    user: str | None = None
+    port: Annotated[int, Ge(1), Le(65535)] | None = None
+    key: str | None = None
+    known_hosts: str | None = None
+    host_keys: HostKeys = HostKeys.REJECT
+    labels: Mapping[str, str] | None = None
+    work_directory: Annotated[str, MinLen(1)] = WORK_DIRECTORY
+    python: Annotated[str, MinLen(1)] = "python3"
+    peer_address: str | None = None
+
+    def as_host(self) -> HostSpec:
+        """What a connection, a lease and a clean-up ask of it."""
+        return HostSpec(
+            address=self.address,
+            user=self.user,
+            port=self.port,
+            key=self.key,
+            known_hosts=self.known_hosts,
+            host_keys=self.host_keys,
+            labels=self.labels,
+            work_directory=self.work_directory,
+            service_address=self.peer_address,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inventory:
-    """The hosts by name, in the order of the file. `generator_slots`: loads that this machine may send at once."""
+    """The hosts by name, in the order of the file, and the generators that load some of them.
+
+    `generator_slots`: loads that this machine may send at once.
+    """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
     hosts: Annotated[Mapping[str, HostSpec], MinLen(1)]
+    generators: Mapping[str, GeneratorSpec] = field(default_factory=dict)
     generator_slots: Annotated[int, Ge(1), Le(64)] | None = None
     schema_version: int = 1

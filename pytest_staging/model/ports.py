@@ -6,10 +6,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from pytest_staging.model.benchmark import NO_LIMITS, ContainerLimits, Load
-from pytest_staging.model.version import ModeSpec, Version
+from pytest_staging.model.building import Image
+from pytest_staging.model.placing import LoadPart, Need, Place
+from pytest_staging.model.version import ModeSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,10 +27,14 @@ class Command:
 
 @dataclass(frozen=True, kw_only=True)
 class CpuTime:
-    """Seconds that a group of processes ran, and waited for a CPU while ready to run (None: not told)."""
+    """Seconds that a group of processes ran, and waited for a CPU while ready to run (None: not told).
+
+    `parts` tells those of several machines apart.
+    """
 
     used_s: float
     waited_s: float | None
+    parts: Mapping[str, CpuTime] = field(default_factory=dict)
 
 
 class Process(Protocol):
@@ -56,83 +62,6 @@ class CommandRunner(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Image:
-    """What a version in one mode was built into: a container image, or a folder of files (`path`) on this machine.
-
-    `ref` is its name, `id` what identifies its content; two builds of equal inputs need not have equal ids.
-    """
-
-    ref: str
-    id: str
-    size_bytes: int
-    path: Path | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Build:
-    """A version to be built in one mode. `tag` names the result; output goes to `log` and, if wanted, to `echo`.
-
-    `fresh` is a build that takes nothing from a cache of the builder's own either.
-    """
-
-    version: Version
-    mode: str
-    snapshot: Path
-    tag: str
-    log: Path
-    echo: Callable[[bytes], None] | None = None
-    fresh: bool = False
-
-    @property
-    def spec(self) -> ModeSpec:
-        return self.version.service.modes[self.mode]
-
-    @property
-    def label(self) -> str:
-        """For messages: `build of nodelay in mode jvm`."""
-        return f"build of {self.version.slug} in mode {self.mode}"
-
-
-NOT_HERE = "not here"
-"""Value of a builder's input that only the build will fetch."""
-
-
-class Builder(Protocol):
-    """Makes images. What it makes is found again by `ref`; whether it still fits is the cache's to decide."""
-
-    @property
-    def name(self) -> str: ...
-
-    def require_ready(self) -> None:
-        """Raises ToolMissing (EngineMissing) with what to install or start."""
-        ...
-
-    def fingerprint(self, version: Version, mode: str, snapshot: Path) -> str:
-        """Digest of those files of the snapshot that a build can see."""
-        ...
-
-    def inputs(self, version: Version, mode: str, snapshot: Path) -> Mapping[str, str]:
-        """Everything besides the snapshot that decides what comes out, by a name that people understand."""
-        ...
-
-    def commands(self, build: Build) -> list[list[str]]:
-        """The exact commands of a build, as a person would type them in the snapshot's folder."""
-        ...
-
-    def build(self, build: Build) -> Image:
-        """Raises BuildFailed with the log's tail, or EngineLost. Leaves nothing half made."""
-        ...
-
-    def inspect(self, ref: str) -> Image | None:
-        """What `ref` names now, or None."""
-        ...
-
-    def remove(self, ref: str) -> None:
-        """Removes what `ref` names, if it is there and nothing runs from it."""
-        ...
-
-
-@dataclass(frozen=True, kw_only=True)
 class Deployment:
     """A version in one mode that is to run as a cell's service; its output goes to `log`."""
 
@@ -150,12 +79,12 @@ class Deployment:
 class Usage:
     """What a service has used since it began: CPU seconds, and how often its threads gave up the CPU or lost it.
 
-    `resident_bytes` is what it holds now. None where that cannot be told.
+    `switches` are those two counts, voluntary and involuntary, of each thread that lives, by its id: a thread takes its
+    counts along when it ends. `resident_bytes` is what it holds now. None where that cannot be told.
     """
 
     cpu_s: float | None = None
-    voluntary_switches: int | None = None
-    involuntary_switches: int | None = None
+    switches: Mapping[int, tuple[int, int]] | None = None
     resident_bytes: int | None = None
 
 
@@ -192,6 +121,15 @@ class Service(Protocol):
         ...
 
 
+@runtime_checkable
+class StackedService(Protocol):
+    """A service among others that were started with it."""
+
+    def reach(self, url: str) -> str:
+        """The same URL as it is reached from here, when its host is one of those; else the URL itself."""
+        ...
+
+
 class PlannedTarget(Protocol):
     """What planning asks of the place where cells will run."""
 
@@ -203,6 +141,15 @@ class PlannedTarget(Protocol):
 
     def unfit_reason(self, mode: ModeSpec) -> str | None:
         """Why a mode cannot run here (`has no image`), or None."""
+        ...
+
+
+@runtime_checkable
+class PinningTarget(Protocol):
+    """A target whose cells also depend on files of the workspace, which a campaign pins."""
+
+    def pin(self) -> Mapping[str, str]:
+        """SHA-256 of each, by its path in the workspace."""
         ...
 
 
@@ -239,6 +186,7 @@ class LoadRequest:
     """What a load tool is asked to do. `folder` is where it may write; `bodies` are the functions' payload files.
 
     When the file `until` appears, the load ends at the epoch instant that it holds, and not later than planned.
+    `places` are the generators that send it, none for this machine; their processes add up to the load's.
     """
 
     base_url: str
@@ -247,6 +195,7 @@ class LoadRequest:
     folder: Path
     script: Path | None = None
     until: Path | None = None
+    places: Sequence[Place] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,7 +203,8 @@ class LoadCommand:
     """How to run the tool: `ready_file` appears with the epoch instant at which all users send.
 
     `cpus` is how many CPUs it can use at most; None is all that there are. `live` are CSV files that grow while it
-    runs; their first columns are a request's start (epoch seconds) and its latency (ms).
+    runs; their first columns are a request's start (epoch seconds) and its latency (ms). Where generators send it,
+    `parts` are what runs there, out of the files `inputs`, and `command` is the first of them.
     """
 
     command: Command
@@ -262,6 +212,8 @@ class LoadCommand:
     deadline_s: float
     cpus: float | None = None
     live: Sequence[Path] = ()
+    parts: Sequence[LoadPart] = ()
+    inputs: Sequence[Path] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -313,6 +265,10 @@ class LoadTool(Protocol):
 
     def unfit_reason(self, load: Load, functions: Collection[str]) -> str | None:
         """Why this tool cannot make that load with those functions (`makes closed load only`), or None."""
+        ...
+
+    def need(self) -> Need | None:
+        """What it needs on a generator; None when it runs on this machine only. Raises ToolMissing."""
         ...
 
     def build_command(self, request: LoadRequest) -> LoadCommand:

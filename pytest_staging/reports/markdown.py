@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from pytest_staging.model.record import CampaignRecord
+
 NOTHING = "–"
 
 
@@ -42,6 +44,11 @@ def _tabulate(rows: Sequence[Mapping[str, Any]], columns: Sequence[tuple[str, st
     titles = [title for title, _, _ in columns]
     alignment = [side for _, side, _ in columns]
     return str(tabulate(cells, titles, tablefmt="github", disable_numparse=True, colalign=alignment))
+
+
+def render_markdown(record: CampaignRecord) -> str:
+    """`aggregate-comparison.md` again, from the cells on disk."""
+    return render_report(record.aggregate)
 
 
 def render_report(aggregate: Mapping[str, Any]) -> str:

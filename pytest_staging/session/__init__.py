@@ -20,9 +20,10 @@ from pytest_staging.session.asking import (
     read_orders,
     read_request,
 )
-from pytest_staging.session.cells import SESSION_PLUGIN, CellSession, find_session
+from pytest_staging.session.cells import SESSION_PLUGIN, CellSession, OnlyOnce, find_session
 from pytest_staging.session.controller import Controller
 from pytest_staging.session.exits import exiting
+from pytest_staging.session.github import make_github_report
 from pytest_staging.session.hosts import count_slots, hosts_of, obtain_hosts, read_target
 from pytest_staging.store import Workspace
 
@@ -39,12 +40,14 @@ def begin(config: pytest.Config) -> None:
                 controller = _make_controller(config, workspace)
             _trim_workers(config, controller.slots)
             config.pluginmanager.register(controller, "staging-controller")
+            _report_to_github(config, workspace.root / controller.campaign.benchmark_path)
             shipped = json.dumps(controller.shipment())
         data = json.loads(shipped)
         campaign = store.parse_campaign(data["campaign"], "the controller's campaign")
         _default_arguments(config, workspace.root / campaign.benchmark_path)
         session = CellSession(config, workspace, campaign, data["finished"], hosts_of(data["hosts"]))
         config.pluginmanager.register(session, SESSION_PLUGIN)
+        config.pluginmanager.register(OnlyOnce(), "staging-only-once")
 
 
 def count_hosts(config: pytest.Config) -> int:
@@ -57,12 +60,13 @@ def _make_controller(config: pytest.Config, workspace: Workspace) -> Controller:
     orders = read_orders(config)
     hosts = obtain_hosts(config, workspace)
     target = wiring.make_fleet(workspace, read_target(config, workspace), hosts.seats)
+    tools = wiring.load_tools(hosts.seats, hosts.generators)
     if orders.resumed:
-        campaign = resume_campaign(workspace, config.option.staging_resume, read_asked(config), wiring.make_load_tool)
+        campaign = resume_campaign(workspace, config.option.staging_resume, read_asked(config), tools)
         target.require_ready()
         benchmark = load_pinned_benchmark(workspace.campaign_folder(campaign.campaign_id), campaign)
     else:
-        campaign = plan_campaign(workspace, read_request(config), wiring.make_load_tool, target)
+        campaign = plan_campaign(workspace, read_request(config), tools, target)
         benchmark = _load_current(workspace.root / campaign.benchmark_path, campaign.smoke)
     left_out = target.left_out if isinstance(target, HostFleet) else {}
     return Controller(config, workspace, campaign, benchmark, orders, hosts.without(left_out))
@@ -71,6 +75,12 @@ def _make_controller(config: pytest.Config, workspace: Workspace) -> Controller:
 def _load_current(path: Path, smoke: bool) -> Benchmark:
     benchmark = store.load_benchmark(path, str(path), required_modes=())
     return smoke_benchmark(benchmark) if smoke else benchmark
+
+
+def _report_to_github(config: pytest.Config, benchmark: Path) -> None:
+    report = make_github_report(config, benchmark, read_orders(config).fail_on)
+    if report:
+        config.pluginmanager.register(report, "staging-github")
 
 
 def _trim_workers(config: pytest.Config, slots: int) -> None:

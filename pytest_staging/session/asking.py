@@ -12,6 +12,7 @@ from pytest_staging.campaign.resuming import Asked
 from pytest_staging.contract import REQUIRED_MODES
 from pytest_staging.model.errors import UsageProblem
 from pytest_staging.session.controller import Orders
+from pytest_staging.session.pages import WANTED
 from pytest_staging.session.verdicts import FAIL_ON
 from pytest_staging.store import Workspace
 
@@ -91,6 +92,9 @@ def read_orders(config: pytest.Config) -> Orders:
     fail_on = option.staging_fail_on or _ini(config, "staging_fail_on") or FAIL_ON[0]
     if fail_on not in FAIL_ON:
         raise UsageProblem(f"--staging-fail-on {fail_on}: known are {', '.join(FAIL_ON)}.")
+    page = _ini(config, "staging_html_report") or WANTED[0]
+    if page not in WANTED:
+        raise UsageProblem(f"staging_html_report = {page}: known are {', '.join(WANTED)}.")
     if option.staging_retry_failed and not option.staging_resume:
         raise UsageProblem("--staging-retry-failed goes with --staging-resume ID.")
     if option.staging_policy_preset and option.staging_resume:
@@ -102,6 +106,7 @@ def read_orders(config: pytest.Config) -> Orders:
         rebuild_all=option.force_rebuild_images,
         rebuild_modes=tuple(option.force_rebuild_mode),
         policy_api=policy_api_of(config),
+        html_report=page,
     )
 
 

@@ -8,22 +8,40 @@ import threading
 import time
 from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
+from _pytest import runner
 
 from pytest_staging import wiring
+from pytest_staging.campaign.planning import load_pinned_benchmark
 from pytest_staging.campaign.pool import HostPool
-from pytest_staging.campaign.records import keep_lost_attempt, prepare_attempt, read_host, read_look
+from pytest_staging.campaign.records import (
+    count_attempts,
+    keep_lost_attempt,
+    prepare_attempt,
+    read_host,
+    read_look,
+    unmeasured,
+)
 from pytest_staging.campaign.runner import CellRunner
 from pytest_staging.model.campaign import Campaign, Cell, CellSummary
 from pytest_staging.model.errors import StagingError, UsageProblem
 from pytest_staging.session.hosts import Hosts
-from pytest_staging.session.items import FIXTURE, SUMMARIES, CampaignFile, CellFailed, CellItem, StagingCell, cell_of
-from pytest_staging.session.progress import PHASE_FILE, write_phase
+from pytest_staging.session.items import (
+    FIXTURE,
+    SUMMARIES,
+    CampaignFile,
+    CellFailed,
+    CellItem,
+    StagingCell,
+    cell_of,
+    in_order,
+)
+from pytest_staging.session.progress import remove_phases, worker_number, write_phase
 from pytest_staging.store import Workspace
 
 SESSION_PLUGIN = "staging-session"
@@ -54,7 +72,8 @@ class CellSession:
         self._workspace = workspace
         self._benchmark_path = workspace.root / campaign.benchmark_path
         self._hosts = hosts
-        self._pool = self._make_pool(read_worker_number(config))
+        self._worker = worker_number(str(getattr(config, "workerinput", {}).get("workerid", "")))
+        self._pool = self._make_pool()
         self._runner: CellRunner | None = None
         self._leased_block: str | None = None
         self._measured_on: dict[str, str] = {}
@@ -76,9 +95,12 @@ class CellSession:
             cells = self.campaign.cells
             metafunc.parametrize(FIXTURE, cells, ids=[cell.cell_id for cell in cells], indirect=True)
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_collection_modifyitems(self, session: pytest.Session, items: list[pytest.Item]) -> None:
-        """The user's own cell tests take the place of the built-in items; without any, those are added."""
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection_modifyitems(self, session: pytest.Session, items: list[pytest.Item]) -> Generator[None]:
+        """The user's own cell tests take the place of the built-in items; without any, those are added.
+
+        In workers too, since xdist hands out what they collected: no plugin that shuffles tests changes the order.
+        """
         own = [item for item in items if isinstance(item, pytest.Function) and cell_of(item)]
         if len({cell_of(item) for item in own}) < len(own):
             names = sorted({item.nodeid.partition("[")[0] for item in own})
@@ -88,6 +110,8 @@ class CellSession:
             items[:] = [item for item in items if not isinstance(item, CellItem)]
         elif not any(isinstance(item, CellItem) for item in items):
             items += self._collector(session).collect()
+        yield
+        items[:] = in_order(items, self.campaign)
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """A selection (-k, a node id) can never complete a look, so nobody waits for one."""
@@ -116,8 +140,7 @@ class CellSession:
 
     def pytest_sessionfinish(self) -> None:
         self._release()
-        with suppress(OSError):
-            (self.folder / PHASE_FILE).unlink(missing_ok=True)
+        remove_phases(self.folder, [self._worker])
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self) -> None:
@@ -132,8 +155,17 @@ class CellSession:
     def _end_leftovers(self, seat: str) -> None:
         """Getting the lease ends them. If another campaign has it, that one has done so."""
         target = wiring.make_target(self._workspace, self.campaign.target, self._seat(seat))
-        with suppress(StagingError), target.lease(f"campaign {self.campaign.campaign_id}", 0.0):
+        holder = f"campaign {self.campaign.campaign_id}"
+        with suppress(StagingError), target.lease(holder, 0.0), self._generators_of(seat, holder):
             pass
+
+    def _generators_of(self, seat: str, holder: str) -> AbstractContextManager[None]:
+        """The lease of what loads the host."""
+        host = self._hosts.seats.get(seat)
+        if host is None or not host.generators:
+            return nullcontext()
+        tool = wiring.make_load_tool(self.campaign.load_tool["name"])
+        return wiring.make_generators(host.generators, self._hosts.generators, tool).lease(holder, 0.0)
 
     def cell_for(self, request: pytest.FixtureRequest) -> StagingCell:
         """What the fixture `staging_cell` gives."""
@@ -160,17 +192,28 @@ class CellSession:
         """Measures `cell`; before it those cells of its block again that another host measured."""
         summary = None
         for one in (*self._measured_elsewhere(cell), cell):
-            started = time.monotonic()
-            runner = self._hold(one)
-            waited_s = time.monotonic() - started
-            # Only under the lease: a worker of a killed session may still be writing there.
-            summary = runner.run(one, prepare_attempt(self.folder, one), waited_s)
+            try:
+                summary = self._measure(one)
+            except pytest.fail.Exception as cut_off:  # pytest-timeout's, for one
+                summaries.append(self._cut_off(one, str(cut_off.msg)))
+                raise
             if summary.host_lost:
                 return summary
             summaries.append(summary)
             self._measured_on[one.cell_id] = self._pool.held or HERE
         assert summary is not None
         return summary
+
+    def _measure(self, cell: Cell) -> CellSummary:
+        started = time.monotonic()
+        runner = self._hold(cell)
+        waited_s = time.monotonic() - started
+        # Only under the lease: a worker of a killed session may still be writing there.
+        return runner.run(cell, prepare_attempt(self.folder, cell), waited_s)
+
+    def _cut_off(self, cell: Cell, reason: str) -> CellSummary:
+        benchmark = load_pinned_benchmark(self.folder, self.campaign)
+        return unmeasured(self.campaign, benchmark, cell, count_attempts(self.folder, cell) + 1, reason)
 
     def _measured_elsewhere(self, cell: Cell) -> list[Cell]:
         """A block's cells are compared with each other, so all of them must come from one host."""
@@ -210,7 +253,7 @@ class CellSession:
         """Back to back on one host: the lease is kept from a block's first cell to its last."""
         if self._leased_block != cell.block_id:
             self._release()
-            write_phase(self.folder, cell.cell_id, "lease")
+            self._tell(cell.cell_id, "lease")
             block = (one for one in self.campaign.cells if one.block_id == cell.block_id)
             preferred = next((host for one in block if (host := self._host_of(one))), None)
             self._runner = self._pool.hold(preferred, self._lease_timeout_s)
@@ -225,19 +268,23 @@ class CellSession:
     def _seat(self, name: str) -> wiring.Seat | None:
         return (name, self._hosts.seats[name]) if name in self._hosts.seats else None
 
-    def _make_pool(self, number: int) -> HostPool:
+    def _tell(self, cell_id: str, phase: str, seat: str = HERE) -> None:
+        write_phase(self.folder, cell_id, phase, self._worker, seat)
+
+    def _make_pool(self) -> HostPool:
         def make(seat: str) -> CellRunner:
             return wiring.make_runner(
                 self._workspace,
                 self.campaign,
                 self.folder,
-                lambda cell_id, phase: write_phase(self.folder, cell_id, phase),
+                lambda cell_id, phase: self._tell(cell_id, phase, seat),
                 keep_failed=self.config.option.staging_keep_failed,
                 seat=self._seat(seat),
+                generators=self._hosts.generators,
             )
 
         names = list(self._hosts.seats) or [HERE]
-        first = number % len(names)  # each worker begins with a host of its own
+        first = self._worker % len(names)  # each worker begins with a host of its own
         generator = wiring.make_generator(self._hosts.generator_slots) if self._hosts.seats else None
         return HostPool([*names[first:], *names[:first]], make, f"campaign {self.campaign.campaign_id}", generator)
 
@@ -251,14 +298,19 @@ class CellSession:
         )
 
 
+class OnlyOnce:
+    """Runs each cell's test as pytest itself does, before any plugin would run it several times.
+
+    A cell that failed is a result: with another try a version that crashes now and then would pass.
+    """
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+        return runner.pytest_runtest_protocol(item, nextitem) if cell_of(item) else None
+
+
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt("SIGTERM")
-
-
-def read_worker_number(config: pytest.Config) -> int:
-    """Of an xdist worker (gw3 is 3); 0 without workers."""
-    name = str(getattr(config, "workerinput", {}).get("workerid", "gw0"))
-    return int(name.removeprefix("gw")) if name.removeprefix("gw").isdecimal() else 0
 
 
 def _read_lease_timeout(config: pytest.Config) -> float:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Generator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
 from typing import Any
 
 import pytest
@@ -14,19 +14,31 @@ import pytest
 from pytest_staging import durable, store, wiring
 from pytest_staging.campaign.comparing import build_aggregate
 from pytest_staging.campaign.planning import create_folder, load_pinned_benchmark
-from pytest_staging.campaign.records import Journal, count_attempts, exclusive, sweep
+from pytest_staging.campaign.records import Journal, count_attempts, exclusive, sweep, unmeasured
 from pytest_staging.model.benchmark import Benchmark
 from pytest_staging.model.campaign import Campaign, Cell, CellSummary
 from pytest_staging.model.errors import StorageError, UsageProblem, WorkspaceError
+from pytest_staging.model.record import CampaignRecord
+from pytest_staging.reports.cases import text_limit
 from pytest_staging.reports.markdown import render_report
+from pytest_staging.reports.terminal import paint
 from pytest_staging.session import junit
 from pytest_staging.session.exits import exiting
 from pytest_staging.session.hosts import Hosts
 from pytest_staging.session.images import check_forced, rebuild_forced
-from pytest_staging.session.items import in_order
-from pytest_staging.session.progress import PHASE_FILE, Estimate, LiveLine, render_cell
+from pytest_staging.session.live import LiveView, can_draw
+from pytest_staging.session.pages import write_page
+from pytest_staging.session.progress import (
+    Estimate,
+    Standing,
+    read_phases,
+    remove_phases,
+    render_cell,
+    render_live,
+    worker_number,
+)
 from pytest_staging.session.scheduling import BlockScheduling, cell_id_of
-from pytest_staging.session.summary import render_generator, render_header, render_summary
+from pytest_staging.session.summary import render_generator, render_header, render_summary, render_title
 from pytest_staging.session.verdicts import build_reports
 from pytest_staging.store import Workspace
 
@@ -41,6 +53,7 @@ class Orders:
     rebuild_all: bool = False
     rebuild_modes: tuple[str, ...] = ()
     policy_api: str | None = None
+    html_report: str = "auto"
 
     def forced_modes(self, campaign: Campaign) -> tuple[str, ...]:
         """The modes that are built before the campaign begins, whatever the cache holds."""
@@ -82,9 +95,11 @@ class Controller:
             self._finished = Journal(self.folder, campaign, orders.retry_failed).summaries
         self._aggregate: dict[str, Any] | None = None
         self._estimate = Estimate(len(campaign.cells) - len(self._finished))
-        self._live: LiveLine | None = None
+        self._live: LiveView | None = None
+        self._standing: Standing | None = None
         self._reporting = False
         self._stored = True
+        self._page = ""
 
     def shipment(self) -> dict[str, Any]:
         """What every process that runs cells must know: the campaign, and the cells that are finished."""
@@ -99,7 +114,9 @@ class Controller:
     def pytest_report_header(self) -> list[str]:
         lines = render_header(self.campaign, self._benchmark, len(self._finished))
         asked = getattr(self.config.option, "numprocesses", None)
-        lines += [render_generator(campaign=self.campaign, calibration=self._calibration), *self._hosts.render()]
+        if not self._hosts.generators:
+            lines.append(render_generator(campaign=self.campaign, calibration=self._calibration))
+        lines += self._hosts.render()
         if asked and asked > len(self.config.option.tx):
             hosts = "1 host, so 1 worker" if self.slots == 1 else f"{self.slots} host slots, so as many workers"
             lines.append(f"staging: {hosts}: cells on one host never overlap")
@@ -110,13 +127,13 @@ class Controller:
         node.workerinput["staging"] = json.dumps(self.shipment())
 
     @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        # One that was killed leaves its last phase behind.
+        remove_phases(self.folder, [worker_number(node.gateway.id)])
+
+    @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> BlockScheduling:
         return BlockScheduling(config, log, self.campaign)
-
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None]:
-        yield
-        items[:] = in_order(items, self.campaign)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
@@ -129,7 +146,7 @@ class Controller:
             self._reporter.showfspath = False
             # A pipeline's log is a pipe, which would keep everything back until the end.
             self._reporter.flush()
-        self._live = self._make_live_line()
+        self._live = self._make_live_view()
         if self._watch:
             with exiting():
                 self._watch.begin()
@@ -138,7 +155,13 @@ class Controller:
         finally:
             if self._live:
                 self._live.close()
-            (self.folder / PHASE_FILE).unlink(missing_ok=True)
+            remove_phases(self.folder)
+
+    def pytest_enter_pdb(self) -> None:
+        # Whoever debugs has the terminal for good: where the cursor is then, nobody knows.
+        if self._live:
+            self._live.close()
+            self._live = None
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_logstart(self) -> Generator[None]:
@@ -155,6 +178,8 @@ class Controller:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> Generator[None]:
         summaries = self._summaries_in(report)
+        if cell_id_of(report.nodeid) in self._cells:
+            junit.shorten_report(report, text_limit(self.campaign))
         with self._hidden():
             self._reporting = True
             try:
@@ -176,6 +201,7 @@ class Controller:
             self._aggregate = build_aggregate(self.campaign, benchmark, self._journal.finished())
             store.write_json(self.folder / "aggregate-comparison.json", self._aggregate)
             durable.write_text(self.folder / "aggregate-comparison.md", render_report(self._aggregate))
+            self._page = self._write_page(benchmark)
         if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) and not self.campaign.smoke:
             self._report_verdicts(session)
         junit.add_campaign_properties(self.config, self.campaign, self._aggregate)
@@ -187,10 +213,22 @@ class Controller:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if self._aggregate is None:
             return
-        terminalreporter.section(f"staging campaign {self.campaign.campaign_id}")
-        width = terminalreporter._tw.fullwidth if terminalreporter.isatty else None
-        for line in render_summary(self.campaign, self._aggregate, self.folder, width):
-            terminalreporter.write_line(line)
+        terminalreporter.section(render_title(self.campaign))
+        terminal = self.config.get_terminal_writer()
+        width = terminal.fullwidth if terminalreporter.isatty else None
+        for line in render_summary(self.campaign, self._aggregate, self.folder, width, self._page):
+            terminalreporter.write_line(paint(line, terminal.markup))
+
+    def _write_page(self, benchmark: Benchmark) -> str:
+        assert self._journal is not None
+        record = CampaignRecord(
+            folder=self.folder,
+            campaign=self.campaign,
+            benchmark=benchmark,
+            summaries=self._journal.finished(),
+            aggregate=self._aggregate or {},
+        )
+        return write_page(record, self._orders.html_report)
 
     def _open(self) -> None:
         """Makes the campaign's folder, or takes it over; nobody else writes into it from here on."""
@@ -199,6 +237,7 @@ class Controller:
         self._held.enter_context(exclusive(self.folder))
         if self._orders.resumed:
             sweep(self.folder)
+            remove_phases(self.folder)
         self._journal = Journal(self.folder, self.campaign, self._orders.retry_failed)
         if self._journal.summaries.keys() != self._finished.keys():
             raise WorkspaceError(
@@ -212,7 +251,7 @@ class Controller:
         """As reports of the controller: they reach JUnit, the counts and the exit status like any test's."""
         for report in build_reports(self._aggregate or {}, self.campaign.benchmark_path, self._orders.fail_on):
             self.config.hook.pytest_runtest_logreport(report=report)
-            session.testscollected += 1
+            session.testscollected += report.when == "call"
             if report.failed:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -227,21 +266,8 @@ class Controller:
         return [self._crashed(cell, str(report.longrepr))] if report.failed else []
 
     def _crashed(self, cell: Cell, reason: str) -> CellSummary:
-        now = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        return CellSummary(
-            campaign_id=self.campaign.campaign_id,
-            run_index=cell.run_index,
-            version_slug=cell.version_slug,
-            platform_mode=cell.platform_mode,
-            attempt=count_attempts(self.folder, cell) + 1,
-            outcome="failed",
-            started_at=now,
-            finished_at=now,
-            reason=reason,
-            metrics=dict.fromkeys(self._benchmark.metrics),
-            benchmark_sha256=self.campaign.benchmark_sha256,
-            smoke=self.campaign.smoke,
-        )
+        attempt = count_attempts(self.folder, cell) + 1
+        return unmeasured(self.campaign, self._benchmark, cell, attempt, reason)
 
     def _record(self, summary: CellSummary) -> None:
         assert self._journal is not None
@@ -257,17 +283,23 @@ class Controller:
                 raise
         if not again:
             self._estimate.count()
+        if self._standing:
+            self._standing.add(summary)
         if self._reporter and self.config.get_verbosity() == 0:
             self._reporter.write_line(render_cell(summary, self._estimate))
             self._reporter.flush()
         self.config.hook.pytest_staging_cell_finished(config=self.config, summary=summary)
 
-    def _make_live_line(self) -> LiveLine | None:
-        reporter = self._reporter
-        wanted = reporter and reporter.isatty and self.config.get_verbosity() >= 0
-        if not wanted or self.config.option.capture not in ("fd", "sys"):
+    def _make_live_view(self) -> LiveView | None:
+        if not can_draw(self.config):
             return None
-        return LiveLine(self.folder, self._estimate, reporter._tw._file)
+        assert self._journal is not None
+        standing = self._standing = Standing(self.campaign, self._benchmark, self._journal.summaries)
+
+        def lines(rows: int) -> list[str]:
+            return render_live(read_phases(self.folder), self._estimate, standing, rows, time.time())
+
+        return LiveView(self.config.get_terminal_writer(), lines)
 
     @property
     def _reporter(self) -> Any:

@@ -13,9 +13,9 @@ import pytest
 
 from pytest_staging import store, wiring
 from pytest_staging.contract import parse_inventory
-from pytest_staging.inventory import choose_hosts, inventory_of, seats_of
+from pytest_staging.inventory import choose_generators, choose_hosts, inventory_of, seats_of
 from pytest_staging.model.errors import StagingError, UsageProblem
-from pytest_staging.model.inventory import HostSpec, Inventory
+from pytest_staging.model.inventory import GeneratorSpec, HostSpec, Inventory
 from pytest_staging.store import Workspace
 
 DEFAULT_TARGET = "local"
@@ -25,10 +25,11 @@ DEFAULT_TARGET = "local"
 class Hosts:
     """The host slots on which this session measures, the ones that it cannot use, and how many loads are sent at once.
 
-    Empty for targets that measure where pytest runs.
+    Empty for targets that measure where pytest runs. `generators` are those that load one of them.
     """
 
     seats: Mapping[str, HostSpec] = field(default_factory=dict)
+    generators: Mapping[str, GeneratorSpec] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
     generator_slots: int | None = None
 
@@ -40,12 +41,20 @@ class Hosts:
     def shipment(self) -> dict[str, Any]:
         """As plain data, for workers."""
         return {"hosts": {name: asdict(host) for name, host in self.seats.items()},
+                "generators": {name: asdict(one) for name, one in self._used().items()},
                 "generator_slots": self.generator_slots}  # fmt: skip
 
     def render(self) -> list[str]:
         """For the session's header."""
         lines = [f"staging: hosts {', '.join(self.seats)}"] if self.seats else []
+        if self._used():
+            lines.append(f"staging: load from {', '.join(self._used())}")
         return [*lines, *(f"staging: left out: {name}: {reason}" for name, reason in self.left_out.items())]
+
+    def _used(self) -> Mapping[str, GeneratorSpec]:
+        """Less those that only load hosts that are left out."""
+        wanted = {name for host in self.seats.values() for name in host.generators}
+        return {name: one for name, one in self.generators.items() if name in wanted}
 
 
 def hosts_of(shipment: Mapping[str, Any]) -> Hosts:
@@ -53,7 +62,7 @@ def hosts_of(shipment: Mapping[str, Any]) -> Hosts:
     if not shipment["hosts"]:
         return Hosts()
     inventory = parse_inventory(json.dumps(shipment), "the controller's hosts")
-    return Hosts(inventory.hosts, generator_slots=inventory.generator_slots)
+    return Hosts(inventory.hosts, inventory.generators, generator_slots=inventory.generator_slots)
 
 
 def read_target(config: pytest.Config, workspace: Workspace) -> str:
@@ -87,7 +96,7 @@ def obtain_hosts(config: pytest.Config, workspace: Workspace) -> Hosts:
         held = ExitStack()
         config.add_cleanup(lambda: _close(held))
         hosts = held.enter_context(obtained(hosts, _say))
-    return Hosts(seats_of(hosts), generator_slots=inventory.generator_slots)
+    return Hosts(seats_of(hosts), inventory.generators, generator_slots=inventory.generator_slots)
 
 
 @contextmanager
@@ -117,13 +126,7 @@ def _read_inventory(config: pytest.Config, workspace: Workspace) -> Inventory | 
         return None
     inventory = store.load_inventory(workspace)
     chosen = choose_hosts(inventory, names)
-    for name, host in chosen.items():
-        if host.generator:
-            raise UsageProblem(
-                f"host {name}: no load tool here can send its load from another host, and targets.yaml names "
-                f"generator {host.generator}. Remove that: the load comes from the machine on which pytest runs."
-            )
-    return replace(inventory, hosts=chosen)
+    return replace(inventory, hosts=chosen, generators=choose_generators(inventory, chosen))
 
 
 def _close(held: ExitStack) -> None:

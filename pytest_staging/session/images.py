@@ -6,10 +6,10 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from pytest_staging import store, wiring
+from pytest_staging.model.building import Image
 from pytest_staging.model.campaign import Campaign
 from pytest_staging.model.errors import UsageProblem
 from pytest_staging.model.inventory import HostSpec
-from pytest_staging.model.ports import Image
 from pytest_staging.store import Workspace
 
 DEFAULT_TARGET = "docker"

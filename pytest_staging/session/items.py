@@ -10,8 +10,8 @@ import pytest
 
 from pytest_staging.model.campaign import Campaign, Cell, CellSummary
 from pytest_staging.model.errors import StagingError
+from pytest_staging.reports.cases import cell_name, failure_text
 
-ITEM_NAME = "campaign"
 FIXTURE = "staging_cell"
 SUMMARIES = pytest.StashKey[list[CellSummary]]()
 RunCell = Callable[[pytest.Item, Cell], CellSummary]
@@ -30,7 +30,7 @@ class CampaignFile(pytest.File):
         self._run = run
 
     def collect(self) -> list[CellItem]:
-        return [self._item(f"{ITEM_NAME}[{cell.cell_id}]", cell) for cell in self._cells]
+        return [self._item(cell_name(cell), cell) for cell in self._cells]
 
     def _item(self, name: str, cell: Cell) -> CellItem:
         # With a whole id: pytest 9.2 would take the brackets for a part of the name, and --lf would not find it again.
@@ -51,6 +51,8 @@ class CellItem(pytest.Item):
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         if isinstance(excinfo.value, (CellFailed, StagingError)):
             return str(excinfo.value)
+        if isinstance(excinfo.value, pytest.fail.Exception):  # from outside: pytest-timeout
+            return f"{self.cell.cell_id}: {excinfo.value.msg}"
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
@@ -80,8 +82,7 @@ class StagingCell:
 def require_passed(summary: CellSummary) -> None:
     """Raises CellFailed with the reason and the log's tail."""
     if not summary.passed:
-        tail = f"\n--- end of the log ---\n{summary.log_tail}" if summary.log_tail else ""
-        raise CellFailed(f"{summary.cell.cell_id}: {summary.why}{tail}")
+        raise CellFailed(failure_text(summary))
 
 
 def cell_of(item: pytest.Item) -> Cell | None:

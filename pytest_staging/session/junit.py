@@ -1,4 +1,7 @@
-"""Campaign facts as suite properties of JUnit XML. Test cases carry none: the strict Jenkins schema refuses them."""
+"""JUnit XML of a run: campaign facts as properties of the suite, and texts that a pipeline can take.
+
+Test cases carry no properties: the strict Jenkins schema refuses them.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Any
 import pytest
 
 from pytest_staging.model.campaign import Campaign
+from pytest_staging.reports.cases import campaign_facts, shorten
 
 
 def add_campaign_properties(config: pytest.Config, campaign: Campaign, aggregate: Mapping[str, Any]) -> None:
@@ -21,18 +25,12 @@ def add_campaign_properties(config: pytest.Config, campaign: Campaign, aggregate
         return
     if xml is None:
         return
-    properties = {
-        "staging.campaign_id": campaign.campaign_id,
-        "staging.benchmark_sha256": campaign.benchmark_sha256,
-        "staging.seed": str(campaign.seed),
-        "staging.smoke": str(campaign.smoke).lower(),
-        "staging.baseline": campaign.baseline_slug,
-        "staging.candidates": " ".join(campaign.candidate_slugs),
-        "staging.verdict": "none (smoke)" if campaign.smoke else aggregate["verdict"],
-        "staging.complete": str(aggregate["complete"]).lower(),
-        "staging.load_tool": f"{campaign.load_tool['name']} {campaign.load_tool['version']}",
-    }
-    for slug, fingerprint in campaign.versions.items():
-        properties[f"staging.version.{slug}"] = fingerprint
-    for name, value in properties.items():
+    for name, value in campaign_facts(campaign, aggregate).items():
         xml.add_global_property(name, value)
+
+
+def shorten_report(report: pytest.TestReport, limit: int) -> None:
+    """Cuts what a cell's test says to `limit` characters each, so that the file of many cells stays below 30 MB."""
+    if isinstance(report.longrepr, str):
+        report.longrepr = shorten(report.longrepr, limit)
+    report.sections = [(title, shorten(text, limit)) for title, text in report.sections]

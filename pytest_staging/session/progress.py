@@ -1,34 +1,68 @@
-"""How far the campaign is: phases go from wherever a cell runs to the controller through one small file."""
+"""How far the campaign is: phases go from wherever a cell runs to the controller through one small file per worker."""
 
 from __future__ import annotations
 
-import os
-import threading
+import statistics
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
 
-from pytest_staging.model.campaign import CellSummary
+from pytest_staging.model.benchmark import Benchmark
+from pytest_staging.model.campaign import Campaign, Cell, CellSummary
 
 PHASE_FILE = ".phase"
-REDRAW_S = 0.2
-CLEAR = "\r\x1b[2K"
+NO_VERDICT = "so far, no verdict: median of candidate/baseline"
 
 
-def write_phase(folder: Path, cell_id: str, phase: str) -> None:
+@dataclass(frozen=True, order=True)
+class Phase:
+    """What one worker does, since when in epoch seconds. `seat` is its host slot; empty where there is only one."""
+
+    seat: str
+    worker: str
+    cell_id: str
+    name: str
+    since: float
+
+
+def worker_number(name: str) -> int:
+    """Of an xdist worker (gw3 is 3) or of a worker's file; 0 for anything else."""
+    digits = name.removeprefix("gw").lstrip("-")
+    return int(digits) if digits.isdecimal() else 0
+
+
+def phase_path(folder: Path, worker: int) -> Path:
+    """The file of one worker; that of the first, or only, one has no number."""
+    return folder / (f"{PHASE_FILE}-{worker}" if worker else PHASE_FILE)
+
+
+def write_phase(folder: Path, cell_id: str, phase: str, worker: int = 0, seat: str = "") -> None:
     """One line, replaced at every phase. Progress is a courtesy: it never stops a campaign."""
     with suppress(OSError):
-        (folder / PHASE_FILE).write_text(f"{cell_id} {phase} {time.time():.3f}\n")
+        phase_path(folder, worker).write_text(f"{cell_id} {phase} {time.time():.3f} {seat}".rstrip() + "\n")
 
 
-def read_phase(folder: Path) -> tuple[str, str, float] | None:
-    """(cell id, phase, since when in epoch seconds), or None."""
+def read_phases(folder: Path) -> list[Phase]:
+    """Of every worker that has one, by host slot."""
+    return sorted(one for path in folder.glob(f"{PHASE_FILE}*") if (one := _read_phase(path)))
+
+
+def _read_phase(path: Path) -> Phase | None:
+    """None for a file that is gone, or half written."""
     with suppress(OSError, ValueError):
-        cell_id, phase, since = (folder / PHASE_FILE).read_text().split()
-        return cell_id, phase, float(since)
+        cell_id, name, since, *seat = path.read_text().split()
+        return Phase("".join(seat), path.name.removeprefix(PHASE_FILE), cell_id, name, float(since))
     return None
+
+
+def remove_phases(folder: Path, workers: Iterable[int] | None = None) -> None:
+    """Those of `workers`, or of all."""
+    paths = folder.glob(f"{PHASE_FILE}*") if workers is None else [phase_path(folder, one) for one in workers]
+    with suppress(OSError):
+        for path in paths:
+            path.unlink(missing_ok=True)
 
 
 class Estimate:
@@ -50,6 +84,103 @@ class Estimate:
         return f"~{seconds:.0f} s left" if seconds < 90 else f"~{seconds / 60:.0f} min left"
 
 
+class Standing:
+    """What the results so far look like: blocks that are done, and the median ratio of each counted metric's pairs.
+
+    It describes and decides nothing: neither the stopping rule nor the verdict knows of it.
+    """
+
+    def __init__(self, campaign: Campaign, benchmark: Benchmark, known: Mapping[str, CellSummary]) -> None:
+        self._campaign = campaign
+        self._metrics = [name for name, spec in benchmark.metrics.items() if not spec.advisory]
+        self._missing: dict[str, set[str]] = {}
+        for cell in campaign.cells:
+            self._missing.setdefault(cell.block_id, set()).add(cell.cell_id)
+        self._known: dict[str, CellSummary] = {}
+        self._lines: dict[tuple[str, str], str] = {}
+        self.blocks = len(self._missing)
+        self.blocks_on: dict[str, int] = {}
+        for summary in known.values():
+            self.add(summary)
+
+    def add(self, summary: CellSummary) -> None:
+        """Takes a cell's result; a later one takes the place of an earlier one."""
+        cell = summary.cell
+        self._known[cell.cell_id] = summary
+        missing = self._missing.get(cell.block_id, set())
+        if missing == {cell.cell_id}:
+            host = str(summary.host.get("name"))
+            self.blocks_on[host] = self.blocks_on.get(host, 0) + 1
+        missing.discard(cell.cell_id)
+        if not self._campaign.smoke:
+            compared = self._campaign.candidate_slugs
+            slugs = compared if cell.version_slug == self._campaign.baseline_slug else (cell.version_slug,)
+            for slug in slugs:
+                self._lines[slug, cell.platform_mode] = self._line(slug, cell.platform_mode)
+
+    @property
+    def blocks_done(self) -> int:
+        return sum(not missing for missing in self._missing.values())
+
+    def render(self) -> list[str]:
+        """One line per candidate and mode that has a pair; none in a smoke campaign."""
+        order = [(slug, mode) for slug in self._campaign.candidate_slugs for mode in self._campaign.platform_modes]
+        # A copy, since results come in while another thread draws.
+        lines = dict(self._lines)
+        return [line for key in order if (line := lines.get(key))]
+
+    def _line(self, slug: str, mode: str) -> str:
+        pairs = [*self._pairs(slug, mode)]
+        shown = [f"{name} {text}" for name in self._metrics if (text := _median_ratio(pairs, name))]
+        return (
+            f"{slug} {mode}, {len(pairs)} {'pair' if len(pairs) == 1 else 'pairs'}: {'  '.join(shown)}" if shown else ""
+        )
+
+    def _pairs(self, slug: str, mode: str) -> Iterator[tuple[CellSummary, CellSummary]]:
+        for run in range(1, self._campaign.runs + 1):
+            both = [self._known.get(Cell(run, mode, one).cell_id) for one in (self._campaign.baseline_slug, slug)]
+            if both[0] and both[1] and both[0].passed and both[1].passed:
+                yield both[0], both[1]
+
+
+def _median_ratio(pairs: Iterable[tuple[CellSummary, CellSummary]], metric: str) -> str:
+    """Empty when no pair has a ratio: a metric that is missing, or zero."""
+    values = [(one.metrics.get(metric), other.metrics.get(metric)) for one, other in pairs]
+    ratios = [after / before for before, after in values if before and after]
+    if not ratios:
+        return ""
+    median = statistics.median(ratios)
+    return f"{median:.3f}" if median < 10 else f"{median:.1f}"
+
+
+def render_live(phases: list[Phase], estimate: Estimate, standing: Standing, rows: int, now: float) -> list[str]:
+    """At most `rows` lines: how far it is, what runs on each host, and, where there is room, what it looks like."""
+    left = estimate.left()
+    lines = [f"{estimate.done}/{estimate.total} cells, {standing.blocks_done}/{standing.blocks} blocks"]
+    lines[0] += f", {left}" if left else ""
+    busy = _busy(phases, standing, now)
+    if len(busy) > rows - 1 > 1:
+        busy = [*busy[: rows - 2], f"and {len(phases) - rows + 2} more"]
+    lines += busy
+    estimates = standing.render()
+    if estimates and len(lines) + 1 < rows:
+        lines += [NO_VERDICT, *(f"  {line}" for line in estimates)]
+    return lines[:rows]
+
+
+def _busy(phases: list[Phase], standing: Standing, now: float) -> list[str]:
+    """A row for each host slot, or for each worker where there are no hosts; a lone worker needs no name."""
+    names = [one.seat or (f"worker {worker_number(one.worker)}" if len(phases) > 1 else "") for one in phases]
+    width = max(map(len, names), default=0)
+    rows = []
+    for name, one in zip(names, phases, strict=True):
+        row = f"{one.cell_id}  {one.name} {max(0.0, now - one.since):.0f} s"
+        done = standing.blocks_on.get(one.seat, 0)
+        row += f", {done} {'block' if done == 1 else 'blocks'} done" if one.seat else ""
+        rows.append(f"  {name:<{width}}  {row}" if width else f"  {row}")
+    return rows
+
+
 def render_cell(summary: CellSummary, estimate: Estimate) -> str:
     """One line for a finished cell."""
     width = len(str(estimate.total))
@@ -64,57 +195,3 @@ def render_cell(summary: CellSummary, estimate: Estimate) -> str:
         f"  {estimate.done:>{width}}/{estimate.total}  {summary.cell.cell_id}  {summary.outcome}{reason}"
         f"  {seconds:.1f} s" + "".join(f", {fact}" for fact in facts)
     )
-
-
-class LiveLine:
-    """On a terminal: one line that says which cell runs, in which phase, and how long it will still take."""
-
-    def __init__(self, folder: Path, estimate: Estimate, stream: TextIO) -> None:
-        self._folder = folder
-        self._estimate = estimate
-        # A descriptor of our own: while a test runs, pytest's capture points the stream's to a file.
-        self._terminal = os.dup(stream.fileno())
-        self._lock = threading.RLock()
-        self._stopped = threading.Event()
-        self._shown = False
-        self._thread = threading.Thread(target=self._loop, name="live line", daemon=True)
-        self._thread.start()
-
-    @contextmanager
-    def hidden(self) -> Iterator[None]:
-        """Nothing of the line is on the screen while somebody else writes."""
-        with self._lock:
-            self._clear()
-            yield
-
-    def close(self) -> None:
-        self._stopped.set()
-        self._thread.join(2)
-        with self._lock:
-            self._clear()
-            if not self._thread.is_alive():
-                os.close(self._terminal)
-
-    def _loop(self) -> None:
-        while not self._stopped.wait(REDRAW_S):
-            with self._lock:
-                self._draw()
-
-    def _draw(self) -> None:
-        phase = read_phase(self._folder)
-        if phase is None:
-            return
-        cell_id, name, since = phase
-        left = self._estimate.left()
-        text = f"{self._estimate.done}/{self._estimate.total}  {cell_id}  {name} {time.time() - since:.0f} s"
-        text = f"{text}  {left}" if left else text
-        with suppress(OSError):
-            columns = os.get_terminal_size(self._terminal).columns
-            os.write(self._terminal, f"{CLEAR}{text[: columns - 1]}".encode())
-            self._shown = True
-
-    def _clear(self) -> None:
-        if self._shown:
-            with suppress(OSError):
-                os.write(self._terminal, CLEAR.encode())
-            self._shown = False

@@ -13,10 +13,13 @@ from pytest_staging.campaign.comparing import counted_comparisons
 from pytest_staging.model.benchmark import Benchmark
 from pytest_staging.model.calibration import Calibration
 from pytest_staging.model.campaign import Campaign
-from pytest_staging.reports.markdown import render_headline, render_missing, render_table
+from pytest_staging.reports.markdown import render_headline, render_missing
+from pytest_staging.reports.terminal import render_fitted, wrap, wrap_command
 from pytest_staging.stats import detectable
 
 MISSING_SHOWN = 10
+CAMPAIGN = "--staging-campaign"
+LONGEST_TITLE = 50
 FILES = ("aggregate-comparison.md", "aggregate-comparison.json", "campaign.json")
 
 
@@ -61,41 +64,70 @@ def render_power(campaign: Campaign, benchmark: Benchmark) -> str:
     )
 
 
+def render_title(campaign: Campaign) -> str:
+    """Of the section; a long id is shortened there, and stands whole below."""
+    name = campaign.campaign_id
+    return f"staging campaign {name if len(name) <= LONGEST_TITLE else name[: LONGEST_TITLE - 3] + '...'}"
+
+
 def render_summary(
-    campaign: Campaign, aggregate: Mapping[str, Any], folder: Path, width: int | None = None
+    campaign: Campaign, aggregate: Mapping[str, Any], folder: Path, width: int | None = None, page: str = ""
 ) -> Iterator[str]:
-    """The summary section's lines, without colour; `width` is the terminal's, None for a pipe or a file."""
-    yield from render_headline(aggregate)
-    yield from ("", render_table(aggregate, width))
+    """The summary section's lines, without colour: the verdict, the table, what is missing, the files, what to do next.
+
+    No line is longer than `width`, the terminal's; None stands for a pipe or a file, which takes lines as they are.
+    """
+    for line in render_headline(aggregate):
+        yield from wrap(line, width)
+    yield ""
+    yield from render_fitted(aggregate, width)
     missing = render_missing(aggregate["missing"])
     if missing:
-        yield from ("", "Missing:", *[f"  {line}" for line in missing[:MISSING_SHOWN]])
+        yield from ("", "Missing:")
+        for line in missing[:MISSING_SHOWN]:
+            yield from wrap(line, width, "  ")
         if len(missing) > MISSING_SHOWN:
-            yield f"  and {len(missing) - MISSING_SHOWN} more, all in aggregate-comparison.md"
+            yield from wrap(f"and {len(missing) - MISSING_SHOWN} more, all in aggregate-comparison.md", width, "  ")
     yield ""
-    yield from (f"wrote {shown(folder / name)}" for name in FILES)
-    yield f"next: {next_step(campaign, aggregate, folder)}"
+    for name in FILES:
+        yield from wrap(f"wrote {shown(folder / name)}", width)
+    if page:
+        yield from wrap(page, width)
+    words, command = follow_up(campaign, aggregate)
+    yield ""
+    if len(campaign.candidate_slugs) > 1 and not campaign.smoke:
+        yield from wrap("; ".join(f"{slug}: {one['verdict']}" for slug, one in aggregate["candidates"].items()), width)
+    yield from wrap(words, width)
+    yield from wrap_command("next: ", command, width)
 
 
-def next_step(campaign: Campaign, aggregate: Mapping[str, Any], folder: Path) -> str:
-    """The exact command that follows from the result."""
+def follow_up(campaign: Campaign, aggregate: Mapping[str, Any]) -> tuple[str, str]:
+    """What the result means for the reader, in plain words, and the exact command that follows from it."""
     identity = shlex.quote(campaign.campaign_id)
+    lacking = aggregate["cells_planned"] - aggregate["cells_passed"]
+    cells = "1 cell has" if lacking == 1 else f"{lacking} cells have"
     if campaign.smoke:
-        return f"{program('pytest')} --staging-campaign --runs 10"
+        works = f"{cells} no result: put that right first." if lacking else "The wiring works."
+        return f"{works} Only a campaign without --staging-smoke judges.", f"{program('pytest')} {CAMPAIGN} --runs 10"
     if not aggregate["complete"]:
-        unfinished = any(one["metric"] is None and one["reason"] == "not run" for one in aggregate["missing"])
-        again = "" if unfinished else " --staging-retry-failed"
-        return f"{program('pytest')} --staging-campaign --staging-resume {identity}{again}"
+        again = f"{program('pytest')} {CAMPAIGN} --staging-resume {identity}"
+        if any(one["metric"] is None and one["reason"] == "not run" for one in aggregate["missing"]):
+            return "Not every cell has been run. Go on where it stopped; what is measured is kept.", again
+        return f"{cells} no result: see why above, then try again.", f"{again} --staging-retry-failed"
     verdicts = {slug: one["verdict"] for slug, one in aggregate["candidates"].items()}
+    manager, about = program("staging-manager"), f"--campaign-id {identity}"
     for slug, verdict in verdicts.items():
         if verdict == "pass":
-            return f"{program('staging-manager')} promote --candidate {shlex.quote(slug)} --campaign-id {identity}"
+            words = f"{slug} is within every tolerance, so it may replace {campaign.baseline_slug}."
+            return words, f"{manager} promote --candidate {shlex.quote(slug)} {about}"
     for slug, verdict in verdicts.items():
         if verdict == "regression":
-            return f"{program('staging-manager')} reject {shlex.quote(slug)} --campaign-id {identity}"
+            words = f"{slug} is worse than {campaign.baseline_slug} by more than is tolerated: reject it, or mend it."
+            return words, f"{manager} reject {shlex.quote(slug)} {about}"
     slugs = [f"--baseline {shlex.quote(campaign.baseline_slug)}"]
     slugs += [f"--candidate {shlex.quote(slug)}" for slug in campaign.candidate_slugs]
-    return f"{program('pytest')} --staging-campaign {' '.join(slugs)} --runs {_more_runs(aggregate)}"
+    words = "This number of runs does not tell; a new campaign with more of them may."
+    return words, f"{program('pytest')} {CAMPAIGN} {' '.join(slugs)} --runs {_more_runs(aggregate)}"
 
 
 def program(name: str) -> str:

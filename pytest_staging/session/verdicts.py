@@ -7,42 +7,33 @@ from typing import Any
 
 import pytest
 
-from pytest_staging.campaign.comparing import Key
-from pytest_staging.reports.markdown import show_verdict
+from pytest_staging.reports.cases import FAIL_ON, verdict_name, verdict_outcome, verdict_text
 
-FAIL_ON = ("regression", "inconclusive", "never")
+__all__ = ["FAIL_ON", "build_reports", "verdict_outcome"]
 
 
 def build_reports(aggregate: Mapping[str, Any], file: str, fail_on: str) -> Iterator[pytest.TestReport]:
-    """One report per row. A pass passes; what fails depends on `fail_on`; the rest is skipped with the reason."""
+    """Two reports per row, its verdict and its end: other plugins, pytest-html for one, wait for a test's end."""
     for row in aggregate["rows"]:
-        key = Key(row["candidate_slug"], row["platform_mode"], row["metric"])
-        name = f"verdict[{key.test_id}]"
-        text = f"{show_verdict(row)}: {row['reason']}"
-        outcome = verdict_outcome(row, fail_on)
+        outcome, text = verdict_outcome(row, fail_on), verdict_text(row)
         longrepr: Any = None
         if outcome == "failed":
-            longrepr = f"{key}: {text}"
+            longrepr = text
         elif outcome == "skipped":
-            longrepr = (file, 0, f"Skipped: {key}: {text}")
-        report = pytest.TestReport(
-            nodeid=f"{file}::{name}",
-            location=(file, None, name),
-            keywords={name: 1},
-            outcome=outcome,
-            longrepr=longrepr,
-            when="call",
-        )
+            longrepr = (file, 0, f"Skipped: {text}")
+        report = _report(file, verdict_name(row), "call", outcome, longrepr)
         # Marks the report as ours for the terminal.
         vars(report)["staging_verdict"] = row["verdict"]
         yield report
+        yield _report(file, verdict_name(row), "teardown", "passed", None)
 
 
-def verdict_outcome(row: Mapping[str, Any], fail_on: str) -> Any:
-    """pytest's word for a verdict."""
-    if not row["applicable"] or (row["advisory"] and row["verdict"] != "pass"):
-        return "skipped"
-    if row["verdict"] == "pass":
-        return "passed"
-    failing = {"regression": ("regression",), "inconclusive": ("regression", "inconclusive"), "never": ()}[fail_on]
-    return "failed" if row["verdict"] in failing else "skipped"
+def _report(file: str, name: str, when: Any, outcome: Any, longrepr: Any) -> pytest.TestReport:
+    return pytest.TestReport(
+        nodeid=f"{file}::{name}",
+        location=(file, None, name),
+        keywords={name: 1},
+        outcome=outcome,
+        longrepr=longrepr,
+        when=when,
+    )

@@ -67,22 +67,20 @@ class MemoryGroup:
         cpu_s = _cpu_seconds(cpu or "", self.unified)
         if cpu_s is None:
             return None
-        voluntary, involuntary = self._switches((threads or "").split())
         return Usage(
             cpu_s=cpu_s,
             resident_bytes=int(memory) if memory and memory.strip().isdigit() else None,
-            voluntary_switches=voluntary,
-            involuntary_switches=involuntary,
+            switches=self._switches((threads or "").split()),
         )
 
-    def _switches(self, threads: Sequence[str]) -> tuple[int | None, int | None]:
+    def _switches(self, threads: Sequence[str]) -> dict[int, tuple[int, int]] | None:
         # Threads of another process namespace are all called 0.
         seen = [thread for thread in threads if thread != "0"]
         if not 0 < len(seen) <= MAX_THREADS:
-            return None, None
+            return None
         texts = self.read([self.proc / thread / "status" for thread in seen])
-        counts = [found for text in texts if text and (found := parse_switches(text))]
-        return (sum(one for one, _ in counts), sum(other for _, other in counts)) if counts else (None, None)
+        told = zip(seen, texts, strict=True)
+        return {int(thread): found for thread, text in told if text and (found := parse_switches(text))} or None
 
     def _text(self, name: str) -> str:
         return self.read([self.folder / name])[0] or ""

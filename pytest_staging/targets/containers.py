@@ -10,8 +10,9 @@ from typing import Any
 
 from pytest_staging.engine import GONE, LABEL, Engine
 from pytest_staging.model.benchmark import ContainerLimits
+from pytest_staging.model.building import Image
 from pytest_staging.model.errors import EngineRefused, ServiceFailed, StagingError
-from pytest_staging.model.ports import Deployment, Image
+from pytest_staging.model.ports import Deployment
 from pytest_staging.model.version import ModeSpec
 from pytest_staging.targets.container import KEPT, MIB, OVER, ContainerService, Ground, Made
 

@@ -26,7 +26,7 @@ class DockerTarget:
     def __init__(self, local: LocalTarget | None = None, engine: Engine | None = None) -> None:
         self._local = local or LocalTarget()
         self._engine = engine or Engine()
-        self._containers = Containers(self._engine, self._lease_labels)
+        self._containers = Containers(self._engine, self.lease_labels)
 
     def require_ready(self) -> None:
         """Raises EngineMissing when no engine answers, or one that is on another machine."""
@@ -64,7 +64,7 @@ class DockerTarget:
         """Raises ServiceFailed with the engine's words, PortTaken, or EngineLost; nothing is left then."""
         return self._containers.deploy(deployment, ThisMachine())
 
-    def _lease_labels(self) -> dict[str, str]:
+    def lease_labels(self) -> dict[str, str]:
         """By which leftovers are found.
 
         An engine may serve several CI jobs, each with a /tmp of its own: the path alone would name the leases of all.

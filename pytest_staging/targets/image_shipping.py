@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from pytest_staging.engine import Engine
+from pytest_staging.model.building import Image
 from pytest_staging.model.errors import RemoteFailed, ServiceFailed
-from pytest_staging.model.ports import Image
 from pytest_staging.ssh.host import Host
 from pytest_staging.targets.containers import image_gone
 

@@ -23,6 +23,8 @@ from pytest_staging.model.version import ModeSpec
 from pytest_staging.targets import procfs
 from pytest_staging.targets.output import BoundedLog
 
+OF_PYTEST = ("PYTEST_", "COV_CORE_", "COVERAGE_PROCESS_")
+"""Variables by which pytest's plugins reach into child processes; what is measured must not be traced."""
 LEASE_MARK = "STAGING_LEASE"
 PROCESS_MARK = "STAGING_PROCESS"
 KILL_DEADLINE_S = 10.0
@@ -154,7 +156,7 @@ class LocalProcess:
 
     def __init__(self, command: Command, marks: Mapping[str, str]) -> None:
         self._mark = uuid.uuid4().hex
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
+        environment = {key: value for key, value in os.environ.items() if not key.startswith(OF_PYTEST)}
         environment |= {**command.env, **marks, PROCESS_MARK: self._mark}
         reading, writing = os.pipe()
         try:
@@ -208,7 +210,8 @@ class LocalProcess:
 
     def usage(self) -> Usage | None:
         """CPU time, context switches and memory of the group; None when they cannot be read."""
-        return procfs.usage(self._members())
+        living = self._members()
+        return procfs.usage([*living, *procfs.session_members(self._popen.pid, unwaited=True)]) if living else None
 
     def listens_on(self, port: int) -> bool | None:
         """Whether one of the group's processes holds the listening socket; None when that cannot be told."""

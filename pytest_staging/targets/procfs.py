@@ -32,12 +32,19 @@ def is_alive(pid: int) -> bool:
     return fields is not None and fields[0] not in ("Z", "X")
 
 
-def session_members(session: int) -> list[int]:
-    """Living processes of a session, the leader's orphans included."""
+def session_members(session: int, unwaited: bool = False) -> list[int]:
+    """Living processes of a session, the leader's orphans included; `unwaited`: dead ones that nobody has waited for.
+
+    Until its parent waits, what a dead process has used is in no other's account.
+    """
     found = []
     for pid in process_ids():
         fields = _stat(pid)
-        if fields is not None and fields[3] == str(session) and fields[0] not in ("Z", "X"):
+        if (
+            fields is not None
+            and fields[3] == str(session)
+            and (fields[0] == "Z" if unwaited else fields[0] not in "ZX")
+        ):
             found.append(pid)
     return found
 
@@ -80,16 +87,15 @@ def cpu_wait_seconds(pids: list[int]) -> float | None:
 def usage(pids: list[int]) -> Usage | None:
     """What the processes have used so far, and hold now; None when not one of them could be read.
 
-    Context switches are counted over the threads that live: a process does not sum up those of its dead ones.
+    Context switches are those of the threads that live: a process does not sum up those of its dead ones.
     """
     cpu_s, resident = cpu_seconds(pids), [pages for pid in pids if (pages := _resident_pages(pid)) is not None]
-    switches = [counts for pid in pids for counts in _thread_switches(pid)]
+    switches = {thread: counts for pid in pids for thread, counts in _thread_switches(pid)}
     if cpu_s is None:
         return None
     return Usage(
         cpu_s=cpu_s,
-        voluntary_switches=sum(voluntary for voluntary, _ in switches) if switches else None,
-        involuntary_switches=sum(involuntary for _, involuntary in switches) if switches else None,
+        switches=switches or None,
         resident_bytes=sum(resident) * os.sysconf("SC_PAGE_SIZE") if resident else None,
     )
 
@@ -143,8 +149,8 @@ def _resident_pages(pid: int) -> int | None:
     return None
 
 
-def _thread_switches(pid: int) -> Iterator[tuple[int, int]]:
-    """Voluntary and involuntary switches of each thread."""
+def _thread_switches(pid: int) -> Iterator[tuple[int, tuple[int, int]]]:
+    """The id of each thread, and its voluntary and involuntary switches."""
     with suppress(OSError):
         for thread in os.listdir(PROC / str(pid) / "task"):
             with suppress(OSError):
@@ -152,7 +158,7 @@ def _thread_switches(pid: int) -> Iterator[tuple[int, int]]:
                 with open(f"{PROC}/{pid}/task/{thread}/status", encoding="latin-1") as status:  # noqa: PTH123
                     found = parse_switches(status.read())
                 if found:
-                    yield found
+                    yield int(thread), found
 
 
 def _socket_inodes(pid: int) -> set[str]:

@@ -25,7 +25,7 @@ NOT_FOUND = 127
 MERGED = ("/bin/sh", "-c", 'exec "$@" 2>&1', "sh")
 
 # $1 the mark in the environment, $2 the session; neither alone finds all. Prints process ids.
-_MEMBERS = r"""
+MEMBERS = r"""
 fields() { set -- ${1##*) }; state=$1 session=$4; }
 members() {
   for file in $(grep -laF -e "$1" /proc/[0-9]*/environ 2>/dev/null); do
@@ -33,28 +33,30 @@ members() {
   done
   for file in /proc/[0-9]*; do
     { read -r line <"$file/stat"; } 2>/dev/null || continue
-    fields "$line"; [ "$session" != "$2" ] || [ "$state" = Z ] || echo "${file#/proc/}"
+    fields "$line"; [ "$session" != "$2" ] || [ "$state$unwaited" = Z ] || echo "${file#/proc/}"
   done
 }
 pids=$(members "$1" "$2" | sort -u)
 """
-# Prints CPU ticks per process, switches per thread, resident pages per process, each with its name, and the two units.
+# Prints CPU ticks per process, id and switches per thread, resident pages per process, by name, and the two units.
+# With the dead ones that nobody has waited for: until then what they used is in no other's account.
 _USAGE = (
-    _MEMBERS
+    "unwaited=too\n"
+    + MEMBERS
     + r"""
 echo "units $(getconf CLK_TCK 2>/dev/null) $(getconf PAGESIZE 2>/dev/null)"
 for pid in $pids; do
   { read -r line <"/proc/$pid/stat"; } 2>/dev/null || continue
   set -- ${line##*) }; shift 11; echo "ticks $(($1 + $2 + $3 + $4))"
   { read -r _ pages _ <"/proc/$pid/statm"; } 2>/dev/null && echo "pages $pages"
-  cat "/proc/$pid"/task/*/status 2>/dev/null | grep ctxt_switches
+  cat "/proc/$pid"/task/*/status 2>/dev/null | grep -e ^Pid: -e ctxt_switches
 done; true
 """
 )
-_PEAK = _MEMBERS + 'for pid in $pids; do grep -s "^VmHWM:" "/proc/$pid/status"; done; true'
+_PEAK = MEMBERS + 'for pid in $pids; do grep -s "^VmHWM:" "/proc/$pid/status"; done; true'
 # $3 the port as /proc/net/tcp has it. Prints yes, no, or unknown: nobody listens, or a process does not show its files.
 _OWNS = (
-    _MEMBERS
+    MEMBERS
     + r"""
 inodes=$(cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | while read -r _ local _ state _ _ _ _ _ inode _; do
   case $local in *:$3) [ "$state" != 0A ] || echo "$inode";; esac
@@ -228,20 +230,24 @@ class RemoteService:
 
 
 def _parse_usage(text: str) -> Usage | None:
-    """Sums of what _USAGE prints; None when no process was there."""
+    """What _USAGE prints, summed up over processes; None when no process was there."""
     sums: dict[str, int] = {}
-    units = (100, 4096)
+    switches: dict[int, list[int]] = {}
+    units, thread = (100, 4096), 0
     for line in text.splitlines():
         name, *numbers = line.replace(":", " ").split()
         if name == "units" and len(numbers) == 2:
             units = (int(numbers[0]), int(numbers[1]))
+        elif name == "Pid" and numbers:
+            thread = int(numbers[0])
+        elif name.endswith("ctxt_switches") and numbers:
+            switches.setdefault(thread, []).append(int(numbers[0]))
         elif numbers:
             sums[name] = sums.get(name, 0) + int(numbers[0])
     if "ticks" not in sums:
         return None
     return Usage(
         cpu_s=sums["ticks"] / units[0],
-        voluntary_switches=sums.get("voluntary_ctxt_switches"),
-        involuntary_switches=sums.get("nonvoluntary_ctxt_switches"),
+        switches={one: (found[0], found[1]) for one, found in switches.items() if len(found) == 2} or None,
         resident_bytes=sums["pages"] * units[1] if "pages" in sums else None,
     )

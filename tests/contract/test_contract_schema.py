@@ -15,6 +15,8 @@ from pytest_staging.contract import SCHEMAS, build_schema
 ROOT = Path(__file__).resolve().parents[2]
 FILES = [
     ("benchmark", ROOT / "benchmark" / "benchmark.yaml"),
+    ("benchmark", ROOT / "benchmark" / "queue.yaml"),
+    ("capacity", ROOT / "deploy" / "capacity.yaml"),
     ("script-target", ROOT / "deploy" / "script-target.yaml"),
     ("targets", ROOT / "deploy" / "targets.example.yaml"),
     ("throughput", ROOT / "deploy" / "throughput.yaml"),
@@ -39,7 +41,7 @@ def test_our_own_files_are_valid(kind: str, path: Path) -> None:
     assert list(validator(kind).iter_errors(yaml.safe_load(path.read_text()))) == []
 
 
-@pytest.mark.parametrize(("kind", "path"), FILES[:6], ids=lambda value: str(value)[-40:])
+@pytest.mark.parametrize(("kind", "path"), FILES[:8], ids=lambda value: str(value)[-40:])
 def test_an_unknown_key_is_refused(kind: str, path: Path) -> None:
     """SM-04: the schema is as strict as the program."""
     broken: dict[str, Any] = {**yaml.safe_load(path.read_text()), "colour": "red"}

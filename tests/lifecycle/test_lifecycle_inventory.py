@@ -12,7 +12,7 @@ from pytest_staging.contract import parse_inventory
 from pytest_staging.inventory import FIELDS, inventory_of
 from pytest_staging.lifecycle.multipass import vm_name
 from pytest_staging.model.errors import UsageProblem
-from pytest_staging.model.inventory import HostSpec, Inventory, Lifecycle, VmSpec
+from pytest_staging.model.inventory import GeneratorSpec, HostSpec, Inventory, Lifecycle, VmSpec
 from pytest_staging.store import Workspace, load_inventory
 
 
@@ -43,10 +43,10 @@ def test_unknown_lifecycle() -> None:
 def test_the_document() -> None:
     """SM-10: docs/hosts.md names every field and variable, and its inventories are such as the program takes."""
     text = (Path(__file__).resolve().parents[2] / "docs" / "hosts.md").read_text()
-    names = [field.name for shape in (HostSpec, Inventory) for field in fields(shape)]
+    names = [field.name for shape in (HostSpec, GeneratorSpec, Inventory) for field in fields(shape)]
     assert [name for name in [*names, *FIELDS] if name not in text] == []
     blocks = re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    assert [list(parse_inventory(block).hosts) for block in blocks] == [["vm-1", "vm-2"], ["vm-1"]]
+    assert [list(parse_inventory(block).hosts) for block in blocks] == [["vm-1", "vm-2"], ["vm-1", "vm-2"], ["vm-1"]]
 
 
 def test_what_the_environment_gives_a_vm() -> None:

@@ -57,7 +57,7 @@ class Broken:
 
 
 def using() -> StandIn:
-    return StandIn(usage=lambda: Usage(cpu_s=1.0, voluntary_switches=1, involuntary_switches=2))
+    return StandIn(usage=lambda: Usage(cpu_s=1.0, switches={7: (1, 2)}))
 
 
 @pytest.mark.parametrize("at", STEPS)

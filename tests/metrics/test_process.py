@@ -46,6 +46,27 @@ BUSY = textwrap.dedent(
     """
 )
 
+UNWAITED = textwrap.dedent(
+    """
+    import os, sys, time
+    folder = sys.argv[1]
+    def until(name):
+        while not os.path.exists(folder + "/" + name):
+            time.sleep(0.005)
+    child = os.fork()
+    if child == 0:
+        while time.process_time() < 0.2:
+            pass
+        os._exit(0)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    open(folder + "/ended", "w").close()
+    until("wait")
+    os.waitpid(child, 0)
+    open(folder + "/waited", "w").close()
+    time.sleep(300)
+    """
+)
+
 
 @pytest.fixture
 def busy(tmp_path: Path) -> Iterator[LocalProcess]:
@@ -81,7 +102,9 @@ def test_usage_agrees_with_the_kernel(tmp_path: Path, busy: LocalProcess) -> Non
     assert usage
     status = Path(f"/proc/{busy._popen.pid}/status").read_text()
     lines = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
-    assert usage.voluntary_switches == pytest.approx(int(lines["voluntary_ctxt_switches"]), abs=20)
+    assert usage.switches
+    voluntary = sum(counts[0] for counts in usage.switches.values())
+    assert voluntary == pytest.approx(int(lines["voluntary_ctxt_switches"]), abs=20)
     assert usage.resident_bytes == pytest.approx(int(lines["VmRSS"].split()[0]) * 1024, abs=512 * size)
     busy.stop(0.0)
     assert busy.usage() is None
@@ -115,11 +138,38 @@ def test_a_target_that_tells_nothing(tmp_path: Path) -> None:
 
 
 def test_threads_that_end(tmp_path: Path) -> None:
-    """Their switches are gone: a sum that shrinks is no growth."""
-    usages = [Usage(cpu_s=1.0, voluntary_switches=one, involuntary_switches=0) for one in (100, 150, 90)]
-    reading = reading_of(tmp_path, *usages)
-    assert (reading.metrics["context_switches"], reading.metrics["cpu_seconds"]) == (None, 0.0)
-    assert reading.missing["context_switches"] == "the counter context_switches went backwards"
+    """SM-08: what an ended thread had when it was last seen stays counted; one that came counts from its beginning."""
+    switches = [{1: (100, 5), 2: (50, 5)}, {1: (110, 6), 2: (70, 9)}, {1: (120, 7), 3: (4, 0)}]
+    reading = reading_of(tmp_path, *[Usage(cpu_s=1.0, switches=one) for one in switches])
+    assert reading.metrics["context_switches_voluntary"] == 20 + 20 + 4
+    assert reading.metrics["context_switches_involuntary"] == 2 + 4
+    assert (reading.metrics["context_switches"], reading.metrics["cpu_seconds"]) == (50, 0.0)
+
+
+def test_a_thread_id_that_is_used_again(tmp_path: Path) -> None:
+    switches = [{1: (100, 5)}, {1: (3, 9)}]
+    reading = reading_of(tmp_path, *[Usage(cpu_s=1.0, switches=one) for one in switches])
+    assert (reading.metrics["context_switches_voluntary"], reading.metrics["context_switches_involuntary"]) == (3, 9)
+
+
+def test_cpu_time_of_a_dead_child(tmp_path: Path) -> None:
+    """SM-08: also between its end and its parent's waiting for it, when it is in nobody else's account."""
+    program = tmp_path / "parent.py"
+    program.write_text(UNWAITED)
+    argv = [sys.executable, "-I", str(program), str(tmp_path)]
+    started = LocalTarget().start(Command(argv=argv, cwd=tmp_path, log=tmp_path / "log"))
+    try:
+        wait_for((tmp_path / "ended").exists)
+        before = started.usage()
+        assert before
+        assert (before.cpu_s or 0) >= 0.2
+        (tmp_path / "wait").touch()
+        wait_for((tmp_path / "waited").exists)
+        after = started.usage()
+        assert after
+        assert (after.cpu_s or 0) >= (before.cpu_s or 0)
+    finally:
+        started.stop(0.0)
 
 
 def test_a_host_that_is_lost(tmp_path: Path) -> None:

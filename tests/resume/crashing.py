@@ -164,7 +164,7 @@ def assert_whole(root: Path, before: dict[Path, bytes], story: str) -> None:
         assert (folder / summary.cell.folder / "requests.csv").is_file(), story
     changed = [path for path, content in before.items() if not path.is_file() or path.read_bytes() != content]
     assert changed == [], story
-    halves = [path for path in root.rglob("*") if ".tmp" in path.name or path.name == ".phase"]
+    halves = [path for path in root.rglob("*") if ".tmp" in path.name or path.name.startswith(".phase")]
     assert halves == [], story
     for path in folder.rglob("*.json"):
         json.loads(path.read_text())

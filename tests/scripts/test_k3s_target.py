@@ -15,8 +15,9 @@ from k3s_lab import IMAGE, NAMED_BY_CONTENT, ROOT, Lab
 from workspaces import wait_for
 
 from pytest_staging.campaign.service import launch
+from pytest_staging.model.building import Image
 from pytest_staging.model.errors import ServiceFailed
-from pytest_staging.model.ports import Deployment, Image
+from pytest_staging.model.ports import Deployment
 from pytest_staging.model.script import ScriptSpec
 from pytest_staging.model.version import ImageSpec, ModeSpec, Runtime
 from pytest_staging.targets.local import LocalTarget

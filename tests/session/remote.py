@@ -12,9 +12,9 @@ from running import make_small
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ssh"))
 
-from hosting import LabHost, call, make_key, remove_hosts, run_lab_script, start_host
+from hosting import NOTICE_S, LabHost, call, make_key, remove_hosts, run_lab_script, start_host
 
-__all__ = ["LabHost", "call", "make_key", "remove_hosts", "run_lab_script", "start_host"]
+__all__ = ["NOTICE_S", "LabHost", "call", "make_key", "remove_hosts", "run_lab_script", "start_host"]
 
 WORK = "/srv/staging"
 PYTHON = ["/usr/bin/python3", "-I", "{artifact}/service.py"]

@@ -42,7 +42,7 @@ def reasons(root: Path) -> list[str]:
 
 def test_a_saturated_generator_is_found_out(tmp_path: Path) -> None:
     """XP-06: its cells are invalid, with what was measured and the reason; no verdict is drawn from them."""
-    root = make_nothing(tmp_path / "w", users=50, generator_limits={"cpu_share": 0.4, "wait_share": 0.9})
+    root = make_nothing(tmp_path / "w", users=50, generator_limits={"cpu_share": 0.4, "wait_share": 0.3})
     result = run_campaign(root)
     assert result.returncode == 1, result.stdout
     assert all(re.search(r"the load generator was (saturated|starved)", reason) for reason in reasons(root))
@@ -51,7 +51,7 @@ def test_a_saturated_generator_is_found_out(tmp_path: Path) -> None:
     assert not aggregate["complete"]
     assert {one["reason"].split(":")[0] for one in aggregate["missing"] if one["metric"] is None} == {"invalid"}
     summary = next(iter(read_summaries(root).values()))
-    assert summary["load_tool"]["cpus"] > 0.4 or summary["load_tool"]["cpu_wait"] > 0.9
+    assert summary["load_tool"]["cpus"] > 0.4 or summary["load_tool"]["cpu_wait"] > 0.3
     assert summary["metrics"]["p95"] > 0, "what was measured is kept"
 
 

@@ -10,6 +10,8 @@ import pytest
 import xmlschema
 from running import cell_ids, make_bad, make_small, read_campaign, read_summaries, run_campaign
 
+from pytest_staging.cli import main
+
 SCHEMA = xmlschema.XMLSchema(str(Path(__file__).with_name("junit-10.xsd")))
 
 
@@ -29,6 +31,28 @@ def test_every_cell_is_a_test_case_with_a_stable_name(finished):
 def test_names_are_the_same_with_workers(campaigns):
     """PT-05: a serial run and a run with workers name the same test cases."""
     assert cases_of(campaigns["serial"].junit) == cases_of(campaigns["n2"].junit)
+
+
+def test_a_report_made_later_is_the_same_file(finished, tmp_path):
+    """PT-05: `report --format junit` has the schema, test cases, outcomes and properties of the run's own file."""
+    path = tmp_path / "later.xml"
+    assert main(["--root", str(finished.root), "report", "c", "--format", "junit", "--output", str(path)]) == 0
+    SCHEMA.validate(str(path))
+    assert cases_of(path) == cases_of(finished.junit)
+    assert outcomes_of(path) == outcomes_of(finished.junit)
+    ours, theirs = (properties_of(one) for one in (path, finished.junit))
+    assert ours == theirs
+    assert [one.get("name") for one in ElementTree.parse(path).iter("testsuite")] == ["pytest"]
+
+
+def outcomes_of(path):
+    """What each test case holds, in the file's order, with its message."""
+    return [[(child.tag, child.get("message")) for child in case] for case in ElementTree.parse(path).iter("testcase")]
+
+
+def properties_of(path):
+    """The suite's properties in the file's order."""
+    return [one.attrib for one in ElementTree.parse(path).iterfind("testsuite/properties/property")]
 
 
 def test_campaign_facts_are_suite_properties(finished):

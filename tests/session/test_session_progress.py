@@ -1,130 +1,189 @@
-"""Progress: one live line on a terminal, plain lines elsewhere, and no trouble with other ways to show output."""
+"""Progress: live lines on a terminal, plain lines elsewhere, and no trouble with other ways to show output."""
 
 from __future__ import annotations
 
-import fcntl
-import os
-import pty
 import re
-import struct
-import subprocess
-import sys
-import termios
-import time
 
 import pytest
-from running import (
-    DEADLINE_S,
-    QUIET,
-    campaign_arguments,
-    environment,
-    make_small,
-    read_aggregate,
-    read_summaries,
-    run_campaign,
-)
+from running import folder_of, make_bad, make_small, marked_processes, read_aggregate, read_summaries, run_campaign
+from terminals import run_on_a_terminal
 
-LIVE = re.compile(r"(\d)/2  (run001-native-\w+)  (lease|build|start|warm_up|load|drain|stop) \d+ s")
-COLUMNS = 110
-
-
-def run_on_a_terminal(root, *arguments, campaign_id="c"):
-    """The campaign with a pseudo-terminal as its output; everything that was written to it, and the exit code."""
-    controller, terminal = pty.openpty()
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, COLUMNS, 0, 0))
-    env = {**environment(root), "TERM": "xterm", "NO_COLOR": "1"}
-    del env["COLUMNS"]
-    command = [sys.executable, "-m", "pytest", *QUIET, *campaign_arguments(arguments, campaign_id)]
-    process = subprocess.Popen(command, cwd=root, env=env, stdin=terminal, stdout=terminal, stderr=terminal,
-                               start_new_session=True)
-    os.close(terminal)
-    written, deadline = b"", time.monotonic() + DEADLINE_S
-    try:
-        while time.monotonic() < deadline:
-            try:
-                chunk = os.read(controller, 1 << 16)
-            except OSError:
-                # Linux says EIO when the last writer has closed the terminal.
-                break
-            if not chunk:
-                break
-            written += chunk
-        return written.decode(), process.wait(DEADLINE_S)
-    finally:
-        process.kill()
-        process.wait()
-        os.close(controller)
-
-
-def screen_of(written: str) -> list[str]:
-    """What a terminal shows in the end: carriage returns, erased lines and line feeds applied."""
-    lines, column = [""], 0
-    for part in re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|[\r\n]|[^\x1b\r\n]+", written):
-        if part == "\r":
-            column = 0
-        elif part == "\n":
-            lines.append("")
-        elif part == "\x1b[2K":
-            lines[-1] = ""
-        elif not part.startswith("\x1b"):
-            lines[-1] = lines[-1][:column].ljust(column) + part + lines[-1][column + len(part):]
-            column += len(part)
-    return lines
+LIVE = re.compile(r"  (run\d{3}-native-\w+)  (lease|build|start|warm_up|load|drain|stop) \d+ s")
+HEAD = re.compile(r"(\d)/(\d) cells, (\d)/(\d) blocks")
 
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory):
-    """What a campaign wrote on a terminal."""
+    """A campaign of two runs on a terminal."""
     root = make_small(tmp_path_factory.mktemp("live") / "w", duration_s=0.6)
-    return run_on_a_terminal(root)
+    return run_on_a_terminal(root, "--runs=2")
 
 
-def test_a_live_line_says_which_cell_is_in_which_phase(live):
-    """PT-01: with a terminal one live line says which cell runs, in which phase, and how many are done."""
-    written, code = live
-    assert code == 0, written
-    seen = LIVE.findall(written)
-    assert {cell for _, cell, _ in seen} == {"run001-native-baseline", "run001-native-faster"}
-    assert {"warm_up", "load"} <= {phase for _, _, phase in seen}
-    assert {done for done, _, _ in seen} == {"0", "1"}
-    assert re.search(r"1/2  run001-native-\w+  \w+ \d+ s  ~\d+ s left", written), "no estimate"
+def seen_in(frames, pattern):
+    """Everything that `pattern` finds on any state of the screen."""
+    return {found.groups() for frame in frames for line in frame if (found := pattern.match(line))}
 
 
-def test_the_live_line_is_gone_in_the_end(live):
-    """PT-01: nothing of the live line stays on the screen, and it never spoils a line of the report."""
-    written, _ = live
-    screen = screen_of(written)
-    assert [line for line in screen if LIVE.search(line)] == []
-    results = [line for line in screen if "  passed  " in line]
-    assert [line.split()[0] for line in results] == ["1/2", "2/2"]
+def test_live_lines_say_which_cell_is_in_which_phase(live):
+    """PT-01: on a terminal live lines say what runs in which phase, how many cells and blocks are done."""
+    assert live.code == 0, live.written
+    cells = seen_in(live.frames, LIVE)
+    assert {cell for cell, _ in cells} == {f"run00{run}-native-{slug}" for run in (1, 2)
+                                           for slug in ("baseline", "faster")}
+    assert {"warm_up", "load"} <= {phase for _, phase in cells}
+    assert {("0", "4", "0", "2"), ("1", "4", "0", "2"), ("3", "4", "1", "2")} <= seen_in(live.frames, HEAD)
+    assert re.search(r"1/4 cells, 0/2 blocks, ~\d+ s left", live.written), "no estimate"
+
+
+def test_a_running_estimate_is_shown_as_what_it_is(live):
+    """PT-01: once a block is complete, the median ratio of the pairs so far, with their number, without a verdict."""
+    shown = [frame for frame in live.frames if any("1 pair: p95 " in line for line in frame)]
+    assert shown, live.written
+    for frame in shown:
+        (place,) = [number for number, line in enumerate(frame) if "1 pair: p95 " in line]
+        assert frame[place - 1] == "so far, no verdict: median of candidate/baseline"
+        assert re.fullmatch(r"  faster native, 1 pair: p95 \S+  throughput \S+  heap_peak \S+", frame[place])
+
+
+def test_the_live_lines_are_gone_in_the_end(live):
+    """PT-01: nothing of the live view stays on the screen, and it never spoils a line of the report."""
+    assert [line for line in live.lines if LIVE.match(line) or HEAD.match(line) or "so far" in line] == []
+    results = [line for line in live.lines if "  passed  " in line]
+    assert [line.split()[0] for line in results] == ["1/4", "2/4", "3/4", "4/4"]
     assert all(line.startswith("  ") for line in results)
-    assert any(line.startswith("| native | p95") for line in screen)
+    assert any(line.startswith("| native | p95") for line in live.lines)
+    assert live.lines[-2].startswith("=====") or live.lines[-1].startswith("====="), live.lines[-3:]
 
 
-def test_the_live_line_never_wraps(live):
-    """PT-01: the live line is cut to the terminal's width: a wrapped one could not be erased."""
-    written, _ = live
-    drawn = re.findall(r"\r\x1b\[2K([^\r\n\x1b]+)", written)
-    assert any(LIVE.search(one) for one in drawn)
-    assert all(len(one) < COLUMNS for one in drawn if LIVE.search(one))
+def test_verbose_output_stays_whole(tmp_path):
+    """PT-01: with -v pytest writes a test's name first and its result much later: the live view leaves both alone."""
+    root = make_small(tmp_path / "w", duration_s=0.4)
+    result = run_on_a_terminal(root, "-v", "--color=no")
+    assert result.code == 0, result.written
+    assert seen_in(result.frames, LIVE), "there is a live view"
+    found = [line for line in result.lines if "::campaign[" in line]
+    assert [re.sub(r" +", " ", line) for line in found] == [
+        f"benchmark/benchmark.yaml::campaign[{cell}] PASSED [{share}%]"
+        for cell, share in zip(read_summaries(root), (" 50", "100"), strict=True)
+    ]
+    verdicts = [line for line in result.lines if "::verdict[" in line]
+    assert len(verdicts) == 5
+    assert [line for line in result.lines if LIVE.match(line) or HEAD.match(line)] == []
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(24, 40), (5, 30)])
+def test_a_narrow_or_tiny_terminal(tmp_path, rows, columns):
+    """PT-01: the live view is cut to the terminal, takes half of it at most, and leaves it clean."""
+    root = make_small(tmp_path / "w", duration_s=0.4)
+    result = run_on_a_terminal(root, rows=rows, columns=columns)
+    assert result.code == 0, result.written
+    heads = seen_in(result.frames, re.compile(r"(\d/2 cells)"))
+    assert heads == {("0/2 cells",), ("1/2 cells",)}
+    drawn = re.findall(r"\x1b\[J((?:\r\n)?\d/2 cells[^\x1b]*)", result.written)
+    assert drawn
+    for one in drawn:
+        # The terminal itself puts another carriage return before a line feed.
+        lines = [line.strip("\r") for line in one.strip("\r\n").split("\n")]
+        assert len(lines) <= max(1, rows // 2)
+        assert all(len(line) < columns for line in lines), one
+    assert [line for line in result.lines if "/2 cells" in line and "blocks" in line] == []
+    results = [line for line in result.lines if re.match(r"  \d/2  run001-native", line)]
+    assert [line.split()[0] for line in results] == ["1/2", "2/2"]
+
+
+def test_ctrl_c_leaves_the_terminal_clean(tmp_path):
+    """PT-01: Ctrl-C, as the terminal sends it, takes the live view away, ends service and load tool, and says so."""
+    root = make_small(tmp_path / "w", duration_s=60.0)
+    sent = []
+
+    def interrupt(screen, press):
+        if not sent and any("  load " in line for line in screen.visible):
+            sent.append(press(b"\x03"))
+
+    result = run_on_a_terminal(root, during=interrupt)
+    assert sent
+    assert result.code == 2, result.written
+    assert any("KeyboardInterrupt" in line for line in result.lines)
+    assert [line for line in result.lines if LIVE.match(line) or HEAD.match(line)] == []
+    assert marked_processes(root) == []
+    assert list(folder_of(root).glob(".phase*")) == []
+
+
+def test_a_debugger_has_the_terminal_to_itself(tmp_path):
+    """PT-01: from breakpoint() in a test of the user's on, nothing is drawn any more."""
+    root = make_small(tmp_path / "w", duration_s=0.4)
+    (root / "test_own.py").write_text(
+        "import time\n"
+        "def test_own(staging_cell):\n"
+        "    staging_cell.run()\n"
+        "    if staging_cell.version_slug == 'baseline':\n"
+        "        breakpoint()\n"
+    )
+    prompts = []
+
+    def answer(screen, press):
+        if not prompts and screen.visible[screen.row - screen.top] == "(Pdb)":
+            # Time for a view that is still there to draw, and what it would draw changes meanwhile.
+            prompts.append(press(b"time.sleep(1.5)\nc\n"))
+
+    result = run_on_a_terminal(root, "test_own.py", "--staging-order=fixed", during=answer)
+    assert prompts, result.written
+    assert result.code == 0, result.written
+    before, after = result.written.split("(Pdb)", 1)
+    assert "\x1b[J" in before
+    assert "\x1b[J" not in after
+    assert seen_in(result.frames, LIVE)
+
+
+def test_a_row_for_each_worker(tmp_path):
+    """PT-01: with several workers the live view has a row for each, and a file of phases for each."""
+    root = make_small(tmp_path / "w", duration_s=0.6)
+    # As many workers as were asked for, on one host: one of them waits for its lease.
+    (root / "conftest.py").write_text(
+        "from pytest_staging.session.controller import Controller\nController.slots = 2\n"
+    )
+    row = re.compile(r"  worker (\d)  (run\d{3}-native-\w+)  (\w+) \d+ s")
+    result = run_on_a_terminal(root, "-n", "2", "--runs=2")
+    assert result.code == 0, result.written
+    both = [found for frame in result.frames
+            if len(found := [one for line in frame if (one := row.match(line))]) == 2]
+    assert both, result.written
+    assert {"0", "1"} == {one[1] for one in both[0]}
+    assert any({one[3] for one in found} == {"lease", "load"} for found in both)
+    assert [line for line in result.lines if row.match(line) or HEAD.match(line)] == []
+    assert list(folder_of(root).glob(".phase*")) == []
 
 
 @pytest.mark.parametrize("arguments", [["-s"], ["-q"]], ids=["s", "q"])
-def test_there_is_no_live_line_where_it_would_mix_with_other_output(tmp_path, arguments):
-    """PT-01: with -s the tests write to the terminal themselves, and -q asks for less: no live line."""
+def test_there_is_no_live_view_where_it_would_mix_with_other_output(tmp_path, arguments):
+    """PT-01: with -s the tests write to the terminal themselves, and -q asks for less: no live view."""
     root = make_small(tmp_path / "w", duration_s=0.2)
-    written, code = run_on_a_terminal(root, "-k", "baseline", *arguments)
-    assert code == 0, written
-    assert not LIVE.search(written)
-    assert "Traceback" not in written
+    result = run_on_a_terminal(root, "-k", "baseline", *arguments)
+    assert result.code == 0, result.written
+    assert not seen_in(result.frames, LIVE)
+    assert "\x1b[J" not in result.written
+    assert "Traceback" not in result.written
 
 
 def test_without_a_terminal_there_are_plain_lines_only(serial):
-    """PT-01: in a pipeline's log there is a plain line per cell: no control character, no live line."""
+    """PT-01: in a pipeline's log there is a plain line per cell: no control character, no live view."""
     assert "\x1b" not in serial.result.stdout
     assert "\r" not in serial.result.stdout
     assert "warm_up" not in serial.result.stdout
+    assert "so far" not in serial.result.stdout
     assert len([line for line in serial.result.stdout.splitlines() if "  passed  " in line]) == 8
+
+
+def test_a_failed_cell_is_told_above_the_live_view(tmp_path):
+    """PT-01: a failure's line stands whole, and the failure's section comes after the live view is gone."""
+    root = make_small(tmp_path / "w", candidates=(), duration_s=0.4)
+    make_bad(root, "broken", "import sys\nprint('no luck')\nsys.exit(3)\n")
+    result = run_on_a_terminal(root)
+    assert result.code == 1
+    (line,) = [line for line in result.lines if line.startswith("  ") and "  failed: " in line]
+    assert "ended with status 3" in line
+    assert "no luck" in result.lines
+    assert [line for line in result.lines if LIVE.match(line) or HEAD.match(line)] == []
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pytest_staging.model.building import Image
 from pytest_staging.model.inventory import HostSpec
-from pytest_staging.model.ports import Deployment, Image, Target
+from pytest_staging.model.ports import Deployment, Target
 from pytest_staging.model.version import ImageSpec, ModeSpec, Runtime
 from pytest_staging.targets.docker import DockerTarget
 from pytest_staging.targets.local import LocalTarget

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pytest_staging.model.ports import Deployment, Image
+from pytest_staging.model.building import Image
+from pytest_staging.model.ports import Deployment
 from pytest_staging.model.script import ScriptSpec
 from pytest_staging.model.version import ImageSpec, ModeSpec, Runtime
 from pytest_staging.targets.local import LocalTarget

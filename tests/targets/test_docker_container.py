@@ -16,8 +16,9 @@ from workspaces import wait_for
 
 from pytest_staging import engine as engines
 from pytest_staging.model.benchmark import ContainerLimits
+from pytest_staging.model.building import Image
 from pytest_staging.model.errors import ServiceFailed
-from pytest_staging.model.ports import Image, Service
+from pytest_staging.model.ports import Service
 from pytest_staging.targets.docker import DockerTarget
 
 Deploy = Callable[..., Service]

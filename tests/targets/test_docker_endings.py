@@ -16,7 +16,8 @@ from places import Place, answer
 from workspaces import wait_for
 
 from pytest_staging.model.benchmark import ContainerLimits
-from pytest_staging.model.ports import Image, Service
+from pytest_staging.model.building import Image
+from pytest_staging.model.ports import Service
 from pytest_staging.targets import container, container_output
 from pytest_staging.targets.container import ContainerService
 from pytest_staging.targets.docker import DockerTarget

@@ -84,7 +84,7 @@ def test_usage_in_version_1(proc: Path) -> None:
     threads(proc)
     found = memory_group(77, ID, proc)
     assert found is not None
-    assert found.usage() == Usage(cpu_s=1.5, resident_bytes=4096, voluntary_switches=12, involuntary_switches=3)
+    assert found.usage() == Usage(cpu_s=1.5, resident_bytes=4096, switches={77: (5, 1), 78: (7, 2)})
 
 
 def test_usage_in_version_2(proc: Path) -> None:

@@ -21,8 +21,8 @@ from workspaces import wait_for
 
 from pytest_staging.campaign.service import launch
 from pytest_staging.model.benchmark import ContainerLimits
+from pytest_staging.model.building import Image
 from pytest_staging.model.errors import LeaseTimeout, ServiceFailed, StorageError, ToolMissing
-from pytest_staging.model.ports import Image
 from pytest_staging.model.script import ScriptSpec
 from pytest_staging.model.version import ModeSpec, Runtime
 from pytest_staging.targets.local import LocalTarget

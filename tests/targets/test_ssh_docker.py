@@ -21,9 +21,9 @@ from workspaces import wait_for
 
 from pytest_staging import engine as engines
 from pytest_staging.model.benchmark import ContainerLimits
+from pytest_staging.model.building import Image
 from pytest_staging.model.errors import EngineMissing, ServiceFailed
 from pytest_staging.model.inventory import Traffic
-from pytest_staging.model.ports import Image
 from pytest_staging.targets.image_shipping import ship_image
 from pytest_staging.targets.remote_clean import clean
 from pytest_staging.targets.ssh_docker import SshDockerTarget

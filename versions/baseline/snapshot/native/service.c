@@ -19,19 +19,22 @@
 #include <unistd.h>
 
 enum { MAX_HEAD = 16 << 10, MAX_BODY = 1 << 20, MAX_DEPTH = 64, MAX_CONNECTIONS = 256 };
+enum { BROKER_S = 5, MAX_NAME = 256 };
 enum { MAX_LIMIT = 1000000, TOP_WORDS = 5, IDLE_S = 60, LINGER_S = 1, LINGER_BYTES = 4 << 20, DRAIN_S = 2 };
 
-typedef enum { OK, BAD_REQUEST, NOT_FOUND, NOT_ALLOWED, NO_LENGTH, TOO_LARGE, HEAD_TOO_LARGE, FAILED, STATUSES } Status;
+typedef enum { OK, BAD_REQUEST, NOT_FOUND, NOT_ALLOWED, NO_LENGTH, TOO_LARGE, HEAD_TOO_LARGE, FAILED, ACCEPTED,
+               NO_BROKER, STATUSES } Status;
 static const struct { int code; const char *reason, *outcome; } STATUS[STATUSES] = {
     {200, "OK", "SUCCESS"}, {400, "Bad Request", "CLIENT_ERROR"}, {404, "Not Found", "CLIENT_ERROR"},
     {405, "Method Not Allowed", "CLIENT_ERROR"}, {411, "Length Required", "CLIENT_ERROR"},
     {413, "Content Too Large", "CLIENT_ERROR"}, {431, "Request Header Fields Too Large", "CLIENT_ERROR"},
-    {500, "Internal Server Error", "SERVER_ERROR"}};
+    {500, "Internal Server Error", "SERVER_ERROR"}, {202, "Accepted", "SUCCESS"},
+    {503, "Service Unavailable", "SERVER_ERROR"}};
 
-typedef enum { HEALTHZ, METRICS, WORD_STATS, COLLATZ, UNKNOWN, ROUTES } Route;
+typedef enum { HEALTHZ, METRICS, WORD_STATS, COLLATZ, ENQUEUE, UNKNOWN, ROUTES } Route;
 static const struct { const char *path, *method; } ROUTE[ROUTES] = {
     {"/healthz", "GET"}, {"/metrics", "GET"}, {"/invoke/word-stats", "POST"}, {"/invoke/collatz", "POST"},
-    {"UNKNOWN", ""}};
+    {"/invoke/word-stats-async", "POST"}, {"UNKNOWN", ""}};
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards the four below */
 static pthread_cond_t all_closed = PTHREAD_COND_INITIALIZER;
@@ -237,6 +240,102 @@ static void write_metrics(FILE *out) {
     pthread_mutex_unlock(&lock);
 }
 
+/* Asking somebody else over HTTP: the broker, and this service for its own health check. */
+static bool send_all(int fd, const char *bytes, size_t length) {
+    while (length > 0) {
+        ssize_t sent = send(fd, bytes, length, 0);
+        if (sent <= 0) return false;
+        bytes += sent;
+        length -= (size_t)sent;
+    }
+    return true;
+}
+
+static int dial(const char *host, const char *port) {
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *found = NULL;
+    struct timeval patience = {.tv_sec = BROKER_S};
+    if (getaddrinfo(host, port, &hints, &found)) return -1;
+    int fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+    if (fd >= 0 && connect(fd, found->ai_addr, found->ai_addrlen)) close(fd), fd = -1;
+    freeaddrinfo(found);
+    return fd;
+}
+
+static bool answers(int fd, const char *request, size_t length, const char *wanted) { /* 200, and `wanted` in it */
+    char answer[4096];
+    size_t have = 0;
+    ssize_t got = 1;
+    if (!send_all(fd, request, length)) return false;
+    for (; got > 0 && have < sizeof answer - 1; have += got > 0 ? (size_t)got : 0)
+        got = recv(fd, answer + have, sizeof answer - 1 - have, 0);
+    answer[have] = '\0';
+    return !strncmp(answer, "HTTP/1.1 200 ", 13) && strstr(answer, wanted);
+}
+
+/* The queue: a task is published by the broker's management API, so that plain HTTP is enough. */
+static void write_base64(FILE *out, const char *text, size_t length) {
+    static const char DIGITS[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    for (size_t at = 0; at < length; at += 3) {
+        uint32_t bits = 0;
+        for (size_t i = 0; i < 3; i++) bits = bits << 8 | (at + i < length ? (unsigned char)text[at + i] : 0);
+        for (size_t i = 0; i < 4; i++) fputc(at + i > length ? '=' : DIGITS[bits >> (18 - 6 * i) & 63], out);
+    }
+}
+
+static bool publish(const char *body, size_t length) {
+    const char *api = getenv("STAGING_BROKER_API"), *user = getenv("STAGING_BROKER_USER");
+    const char *password = getenv("STAGING_BROKER_PASSWORD"), *queue = getenv("STAGING_BROKER_QUEUE");
+    char host[MAX_NAME], port[8], login[2 * MAX_NAME];
+    if (!api || !user || !password || !queue || sscanf(api, "http://%255[^:/]:%7[0-9]", host, port) != 2) return false;
+    char *message = NULL, *request = NULL;
+    size_t message_length = 0, request_length = 0;
+    FILE *out = open_memstream(&message, &message_length);
+    fprintf(out, "{\"properties\":{\"delivery_mode\":2},\"routing_key\":\"%s\",\"payload_encoding\":\"base64\","
+                 "\"payload\":\"", queue);
+    write_base64(out, body, length);
+    fputs("\"}", out);
+    fclose(out);
+    int login_length = snprintf(login, sizeof login, "%s:%s", user, password);
+    out = open_memstream(&request, &request_length);
+    fprintf(out, "POST /api/exchanges/%%2F/amq.default/publish HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n"
+                 "Content-Type: application/json\r\nContent-Length: %zu\r\nAuthorization: Basic ",
+            host, message_length);
+    write_base64(out, login, (size_t)login_length);
+    fprintf(out, "\r\n\r\n%s", message);
+    fclose(out);
+    int fd = (size_t)login_length < sizeof login ? dial(host, port) : -1;
+    bool done = fd >= 0 && answers(fd, request, request_length, "\"routed\":true");
+    if (fd >= 0) close(fd);
+    free(message);
+    free(request);
+    return done;
+}
+
+static Status enqueue(char *body, size_t length, FILE *out) {
+    Value text;
+    char *copy = malloc(length + 1); /* what is read is decoded in place, and the broker gets it as it came */
+    if (!copy) return FAILED;
+    memcpy(copy, body, length);
+    bool good = parse_member(copy, length, "text", &text) && text.kind == STRING;
+    free(copy);
+    if (!good) {
+        fputs("{\"error\":\"the body must be a JSON object with a string text\"}", out);
+        return BAD_REQUEST;
+    }
+    if (!getenv("STAGING_BROKER_API")) {
+        fputs("{\"error\":\"there is no broker: STAGING_BROKER_API is not set\"}", out);
+        return NO_BROKER;
+    }
+    if (!publish(body, length)) {
+        fputs("{\"error\":\"the broker did not take it\"}", out);
+        return NO_BROKER;
+    }
+    fputs("{\"queued\":true}", out);
+    return ACCEPTED;
+}
+
 /* HTTP. */
 typedef struct { Status status; Route route; size_t length; bool close, head_only, expects_continue; } Request;
 
@@ -273,16 +372,6 @@ static void parse_head(char *head, Request *request) {
     if (request->length > MAX_BODY) request->status = TOO_LARGE, request->close = true;
 }
 
-static bool send_all(int fd, const char *bytes, size_t length) {
-    while (length > 0) {
-        ssize_t sent = send(fd, bytes, length, 0);
-        if (sent <= 0) return false;
-        bytes += sent;
-        length -= (size_t)sent;
-    }
-    return true;
-}
-
 static bool respond(int fd, Request *request, char *body, double began_s) {
     char *text = NULL, head[512], allow[64] = "";
     size_t length = 0;
@@ -292,6 +381,7 @@ static bool respond(int fd, Request *request, char *body, double began_s) {
         case HEALTHZ: fputs("{\"status\":\"UP\"}", out); break;
         case METRICS: write_metrics(out); break;
         case WORD_STATS: request->status = word_stats(body, request->length, out); break;
+        case ENQUEUE: request->status = enqueue(body, request->length, out); break;
         default: request->status = collatz(body, request->length, out);
     }
     if (request->status != OK && ftell(out) == 0) fprintf(out, "{\"error\":\"%s\"}", STATUS[request->status].reason);
@@ -398,7 +488,14 @@ static void stop_connections(void) { /* each thread finishes the request it has 
     pthread_mutex_unlock(&lock);
 }
 
-int main(void) {
+static int check_health(void) { /* for a container that has no other program */
+    static const char REQUEST[] = "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    int fd = getenv("STAGING_PORT") ? dial("127.0.0.1", getenv("STAGING_PORT")) : -1;
+    return fd >= 0 && answers(fd, REQUEST, sizeof REQUEST - 1, "UP") ? 0 : 1;
+}
+
+int main(int count, char **arguments) {
+    if (count > 1 && !strcmp(arguments[1], "--health")) return check_health();
     sigset_t stop;
     sigemptyset(&stop);
     sigaddset(&stop, SIGTERM);

@@ -8,7 +8,10 @@ import java.lang.management.ManagementFactory;
 import java.lang.management.MemoryPoolMXBean;
 import java.lang.management.MemoryType;
 import java.lang.management.MemoryUsage;
+import java.net.HttpURLConnection;
 import java.net.InetSocketAddress;
+import java.net.URI;
+import java.util.Base64;
 import java.util.Comparator;
 import java.util.HashMap;
 import java.util.Map;
@@ -31,7 +34,9 @@ public final class Service {
     private static final int MAX_BODY = 1 << 20, MAX_DEPTH = 64, MAX_LIMIT = 1_000_000, TOP_WORDS = 5;
     private static final int THREADS = 8, BACKLOG = 128, DRAIN_S = 2, LINGER_MIB = 4;
     private static final Map<String, String> METHODS = Map.of(
-            "/healthz", "GET", "/metrics", "GET", "/invoke/word-stats", "POST", "/invoke/collatz", "POST");
+            "/healthz", "GET", "/metrics", "GET", "/invoke/word-stats", "POST", "/invoke/collatz", "POST",
+            "/invoke/word-stats-async", "POST");
+    private static final int BROKER_MS = 5000;
     private static final Map<Integer, String> REASONS = Map.of(
             404, "Not Found", 405, "Method Not Allowed", 413, "Content Too Large", 500, "Internal Server Error");
 
@@ -129,7 +134,11 @@ public final class Service {
             return Reply.error(413);
         }
         String json = new String(body, 0, length, ISO_8859_1);
-        return path.equals("/invoke/collatz") ? collatz(json) : wordStats(json);
+        return switch (path) {
+            case "/invoke/collatz" -> collatz(json);
+            case "/invoke/word-stats-async" -> enqueue(json);
+            default -> wordStats(json);
+        };
     }
 
     private static void send(HttpExchange exchange, Reply reply, String uri) throws IOException {
@@ -177,6 +186,43 @@ public final class Service {
                 .collect(Collectors.joining(",", "[", "]"));
         return new Reply(200, "{\"words\":%d,\"unique\":%d,\"longest\":\"%s\",\"top\":%s}".formatted(
                 words, counts.size(), longest, top));
+    }
+
+    /** A task is published by the broker's management API, so that plain HTTP is enough. */
+    private static Reply enqueue(String json) {
+        if (!(Json.parseObject(json).get("text") instanceof String)) {
+            return Reply.error(400, "the body must be a JSON object with a string text");
+        }
+        if (System.getenv("STAGING_BROKER_API") == null) {
+            return Reply.error(503, "there is no broker: STAGING_BROKER_API is not set");
+        }
+        try {
+            return publish(json.getBytes(ISO_8859_1)) ? new Reply(202, "{\"queued\":true}")
+                    : Reply.error(503, "the broker did not take it");
+        } catch (IOException | RuntimeException failure) {
+            return Reply.error(503, "the broker did not take it");
+        }
+    }
+
+    private static boolean publish(byte[] body) throws IOException {
+        Base64.Encoder base64 = Base64.getEncoder();
+        String login = System.getenv("STAGING_BROKER_USER") + ":" + System.getenv("STAGING_BROKER_PASSWORD");
+        String message = """
+                {"properties":{"delivery_mode":2},"routing_key":"%s","payload_encoding":"base64","payload":"%s"}
+                """.formatted(System.getenv("STAGING_BROKER_QUEUE"), base64.encodeToString(body));
+        URI uri = URI.create(System.getenv("STAGING_BROKER_API") + "/api/exchanges/%2F/amq.default/publish");
+        HttpURLConnection connection = (HttpURLConnection) uri.toURL().openConnection();
+        connection.setConnectTimeout(BROKER_MS);
+        connection.setReadTimeout(BROKER_MS);
+        connection.setRequestProperty("Authorization", "Basic " + base64.encodeToString(login.getBytes(ISO_8859_1)));
+        connection.setRequestProperty("Content-Type", "application/json");
+        connection.setDoOutput(true);
+        try (OutputStream out = connection.getOutputStream()) {
+            out.write(message.getBytes(ISO_8859_1));
+        }
+        try (InputStream in = connection.getInputStream()) { // fails for an answer that is no success
+            return new String(in.readAllBytes(), ISO_8859_1).contains("\"routed\":true");
+        }
     }
 
     private static Reply collatz(String json) {

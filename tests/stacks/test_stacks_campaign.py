@@ -1,0 +1,125 @@
+"""A campaign under capacity profiles: the same snapshot under two of them, compared like two versions."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from dockering import Engine
+from operating import Place, sample_system
+from running import run_campaign
+from workspaces import CALM
+
+PROFILES = "compose:baseline,wide=scale-out"
+GIVEN = ("--candidate", "wide", "--runs=1", "--benchmark-path", "benchmark/queue.yaml", "--campaign-id", "two")
+
+
+@pytest.fixture(scope="module")
+def place(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    with sample_system(tmp_path_factory.mktemp("campaign") / "workspace", engine) as found:
+        root = found.root
+        (root / "pytest.ini").write_text("[pytest]\nstaging_required_modes = native\n")
+        path = root / "benchmark" / "queue.yaml"
+        data = yaml.safe_load(path.read_text())
+        data["load"] |= {"duration_s": 2.0, "generator_limits": CALM}
+        # More than two at a time can take off, however slowly a busy machine publishes.
+        path.write_text(yaml.safe_dump({**data, "platform_modes": ["native"]}, sort_keys=False))
+        compose = root / "deploy" / "compose.yaml"
+        compose.write_text(compose.read_text().replace("ENRICHMENT_MS:-20", "ENRICHMENT_MS:-100"))
+        engine("build", "--quiet", "--tag", found.environment["WORKER_IMAGE"], str(root / "deploy" / "worker"))
+        shutil.copytree(root / "versions" / "baseline", root / "versions" / "wide")
+        version = root / "versions" / "wide" / "version.yaml"
+        text = (
+            version.read_text().replace("slug: baseline", "slug: wide").replace("status: baseline", "status: candidate")
+        )
+        version.write_text(text)
+        yield found
+        remove_images(root, engine)
+
+
+def remove_images(root: Path, engine: Engine) -> None:
+    for manifest in root.glob("versions/*/images/manifest.json"):
+        for entry in json.loads(manifest.read_text())["images"]:
+            if engine("image", "ls", "--quiet", entry["image_ref"]):
+                engine("image", "rm", entry["image_ref"])
+
+
+def run(place: Place, *arguments: str) -> Any:
+    login = {"RABBITMQ_USER": "sample", "RABBITMQ_PASSWORD": "sample-dev"}
+    return run_campaign(place.root, *arguments, env={**place.environment, **login}, timeout_s=300)
+
+
+def stacks(engine: Engine, campaign: str) -> list[str]:
+    """What is left of a campaign's cells, by its label."""
+    ours = f"label=pytest-staging.campaign={campaign}"
+    found = engine("ps", "--all", "--quiet", "--filter", ours).split()
+    return found + engine("network", "ls", "--quiet", "--filter", ours).split()
+
+
+def test_two_profiles_are_compared_like_two_versions(place: Place, engine: Engine) -> None:
+    """CP-06: each cell has a stack of its own under its version's profile; the wider one's queue stays shorter."""
+    done = run(place, *GIVEN, "--staging-target", PROFILES)
+    folder = place.root / "campaigns" / "two"
+    cells = {path.parent.name: json.loads(path.read_text()) for path in folder.glob("runs/*/*/cell-summary.json")}
+    assert {one["outcome"] for one in cells.values()} == {"passed"}, done.stdout
+    narrow, wide = cells["baseline__native"], cells["wide__native"]
+    assert narrow["metrics"]["queue_depth_end"] > wide["metrics"]["queue_depth_end"]
+    assert narrow["metrics"]["queue_drain_time"] > wide["metrics"]["queue_drain_time"]
+    assert narrow["artifact"]["id"] == wide["artifact"]["id"] or narrow["artifact"]["ref"] != wide["artifact"]["ref"]
+    assert wide["host"]["capacity"]["profiles"] == {"default": "baseline", "wide": "scale-out"}
+    campaign = json.loads((folder / "campaign.json").read_text())
+    assert campaign["target"] == PROFILES
+    assert campaign["versions"]["wide"] == campaign["versions"]["baseline"], "the same snapshot"
+    assert set(campaign["target_files"]) == {"deploy/capacity.yaml", "deploy/compose.yaml"}
+    assert stacks(engine, "two") == []
+    compose = place.root / "deploy" / "compose.yaml"
+    whole = compose.read_text()
+    compose.write_text(whole + "# changed\n")
+    refused = run(place, "--staging-resume", "two")
+    compose.write_text(whole)
+    assert refused.returncode == 2, refused.stdout
+    assert "deploy/compose.yaml changed" in refused.stdout
+    evidence = place("evidence", "baseline", "--campaign", "two")
+    assert "evidence: " in evidence.stdout, evidence.stderr
+    found = Path(evidence.stdout.rpartition("evidence: ")[2].strip())
+    assert (found / "comparison" / "aggregate-comparison.md").read_text().startswith("#")
+    assert evidence.returncode == 1, "nothing of the profile runs"
+
+
+def test_a_stack_that_does_not_get_ready_fails_its_cell(place: Place, engine: Engine) -> None:
+    """CP-06: the reason names the service and how it ended, long before the profile's deadline; nothing is left."""
+    compose = place.root / "deploy" / "compose.yaml"
+    whole = compose.read_text()
+    head, worker, rest = whole.partition("  worker: &worker\n")
+    rest = rest.replace("    depends_on:\n      rabbitmq: {condition: service_healthy}\n", "", 1)
+    broken = '    entrypoint: [python3, -S, -c, "raise SystemExit(4)"]\n'
+    compose.write_text(head + worker + broken + rest)
+    given = ("--candidate", "wide", "--runs=1", "--campaign-id", "broken", "--benchmark-path", "benchmark/queue.yaml")
+    try:
+        done = run(place, *given, "--staging-target", "compose:baseline", "-x")
+    finally:
+        compose.write_text(whole)
+    assert done.returncode == 1
+    assert "profile baseline did not get ready: " in done.stdout, done.stdout
+    assert "worker: ended with status 4" in done.stdout, done.stdout
+    assert stacks(engine, "broken") == []
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("compose", "there is no profile ''. Known: baseline, observability, scale-out"),
+        ("compose:scaleout", "there is no profile 'scaleout'"),
+        ("docker:scale-out", "'docker:scale-out' is not known"),
+    ],
+)
+def test_a_wrong_target_is_refused(target: str, words: str, place: Place) -> None:
+    """CP-06: exit code 2 and the names that there are."""
+    done = run(place, "--candidate", "wide", "--staging-target", target, "--collect-only")
+    assert done.returncode == 2, done.stdout
+    assert words in done.stdout

@@ -1,0 +1,157 @@
+"""Services that end, are never healthy, or flap, on a real engine: found out, told, rolled back, and cleaned up."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from dockering import Engine
+from operating import Place, own_system
+from workspaces import wait_for
+
+IMAGE = "staging-lab/python:3"
+COMPOSE = f"""
+x-check: &check {{interval: 200ms, timeout: 5s, retries: 2}}
+services:
+  good:
+    image: {IMAGE}
+    init: true
+    command: [python3, -S, -c, "import time; time.sleep(600)"]
+    healthcheck: {{<<: *check, test: [CMD, python3, -S, -c, pass]}}
+    volumes: [data:/data]
+  once:
+    image: {IMAGE}
+    command: [python3, -S, -c, "print('migrated')"]
+  ends:
+    image: {IMAGE}
+    profiles: [ends]
+    command: [python3, -S, -c, "print('no licence'); raise SystemExit(3)"]
+    healthcheck: {{<<: *check, test: [CMD, python3, -S, -c, pass]}}
+  sick:
+    image: {IMAGE}
+    init: true
+    profiles: [sick]
+    command: [python3, -S, -c, "import time; time.sleep(600)"]
+    healthcheck: {{<<: *check, test: [CMD, python3, -S, -c, "raise SystemExit('not connected')"]}}
+  flaps:
+    image: {IMAGE}
+    profiles: [flaps]
+    command: [python3, -S, -c, "import time; time.sleep(0.2); raise SystemExit(1)"]
+    restart: always
+volumes: {{data: {{}}}}
+"""
+CAPACITY: dict[str, Any] = {
+    "compose_files": ["compose.yaml"],
+    "ready_timeout_s": 60,
+    "environments": {"dev": {}},
+    "profiles": {
+        "fine": {"services": ["good", "once"], "core": ["good"]},
+        "ends": {"services": ["good", "once", "ends"], "core": ["good", "ends"], "compose_profiles": ["ends"]},
+        "sick": {
+            "services": ["good", "once", "sick"],
+            "core": ["good", "sick"],
+            "compose_profiles": ["sick"],
+            "ready_timeout_s": 3,
+        },
+        "flaps": {
+            "services": ["good", "once", "flaps"],
+            "core": ["good"],
+            "compose_profiles": ["flaps"],
+            "ready_timeout_s": 3,
+        },
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def place(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    with own_system(tmp_path_factory.mktemp("faults") / "workspace", engine, COMPOSE, CAPACITY) as found:
+        yield found
+
+
+def state_of(place: Place, profile: str) -> dict[str, Any]:
+    return dict(json.loads(place("status", profile, "--json").stdout))
+
+
+def service(told: dict[str, Any], name: str) -> dict[str, Any]:
+    return next(one for one in told["services"] if one["service"] == name)
+
+
+def test_a_service_that_ends_is_found_at_once_and_rolled_back(place: Place, engine: Engine) -> None:
+    """CP-04: start fails long before its deadline, names the log to read, and rollback brings back what ran."""
+    done = place("start", "fine")
+    assert (done.returncode, "fine (dev): healthy" in done.stdout) == (0, True), done.stdout + done.stderr
+    assert "done: ended with status 0" in done.stdout
+    done = place("start", "ends", timeout_s=50)  # the profile may take 60 s
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "ended with status 3" in done.stdout
+    following = done.stdout.splitlines()[-1].removeprefix("next: ")
+    logs = subprocess.run(shlex.split(following), capture_output=True, text=True, timeout=60, env=engine.environment)
+    assert "no licence" in logs.stdout
+    assert (place.root / "capacity" / place.project / "history.json").exists()
+    wrong = place("rollback", "sick")
+    assert (wrong.returncode, "profile ends runs, not sick" in wrong.stderr) == (2, True)
+    done = place("rollback", "ends")
+    assert (done.returncode, "rolling back from ends to fine" in done.stdout) == (0, True), done.stdout + done.stderr
+    assert state_of(place, "fine")["state"] == "healthy"
+    assert [one["service"] for one in state_of(place, "fine")["services"]] == ["good", "once"], "ends was removed"
+    path = place.root / "deploy" / "compose.yaml"
+    whole = path.read_text()
+    path.write_text(whole.replace(f"image: {IMAGE}", "image: 127.0.0.1:9/none:1", 1))
+    try:
+        done = place("start", "fine")
+    finally:
+        path.write_text(whole)
+    assert (done.returncode, "127.0.0.1:9/none" in done.stderr) == (1, True), "what ran before runs on, and is not it"
+    assert state_of(place, "fine")["state"] == "healthy"
+
+
+def test_a_service_that_never_gets_healthy(place: Place, engine: Engine) -> None:
+    """CP-04: start gives up at the profile's deadline, exits 1 and says what the health check said.
+
+    Clean then works although Compose cannot read its files any more: what carries the project's label is removed.
+    """
+    done = place("start", "sick")
+    assert done.returncode == 1, done.stdout + done.stderr
+    told = place("status", "sick", "--json")
+    sick = service(json.loads(told.stdout), "sick")
+    assert (told.returncode, sick["state"], "not connected" in sick["detail"]) == (1, "unhealthy", True), sick
+    path = place.root / "deploy" / "compose.yaml"
+    whole = path.read_text()
+    path.write_text(whole.replace("services:", "servces:"))
+    try:
+        done = place("clean", "fine")
+    finally:
+        path.write_text(whole)
+    assert (done.returncode, "removed container" in done.stdout) == (0, True), done.stdout + done.stderr
+    assert place.left(engine) == []
+
+
+def test_a_service_that_flaps_degrades(place: Place, engine: Engine) -> None:
+    """CP-04: one that is not core makes the system degraded, exit code 3, however well it looks at some instants.
+
+    Stop keeps the containers; clean takes services of every compose profile along, and leaves nothing.
+    """
+    done = place("start", "flaps")
+    assert done.returncode == 3, done.stdout + done.stderr
+
+    def found() -> dict[str, Any] | None:
+        told = state_of(place, "flaps")
+        return told if "restart" in service(told, "flaps")["detail"] else None
+
+    assert wait_for(found, 60)["state"] == "degraded"
+    done = place("stop", "fine")
+    assert done.returncode == 0, done.stderr
+    ours = f"label=com.docker.compose.project={place.project}"
+    assert engine("ps", "--quiet", "--filter", ours) == ""
+    assert place.left(engine) != []
+    assert place("status", "fine").returncode == 1
+    done = place("clean", "fine")
+    assert done.returncode == 0, done.stderr
+    assert place.left(engine) == []
+    done = place("rollback", "fine")
+    assert (done.returncode, "there is nothing to roll back" in done.stderr) == (2, True)
