@@ -88,6 +88,12 @@ def test_a_gap_in_the_telemetry_proves_nothing() -> None:
     assert not play((0, WARM), (MAX_AGE_S + 1, WARM), (SUSTAINED_S + 1, WARM)).warning.on
 
 
+def test_an_older_reading_takes_nothing_back() -> None:
+    """TP-02: what comes late says nothing about now."""
+    state = play(*every(0, 10, WARM))
+    assert step(POLICY, state, seen(7, **CALM), at(10)) == state
+
+
 @pytest.mark.parametrize(
     ("telemetry", "said"),
     [

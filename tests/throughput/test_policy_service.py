@@ -139,6 +139,7 @@ def test_a_bad_state_file_is_fail_safe_and_kept(tmp_path: Path, clock: Clock, co
     service.close()
     again = make_service(tmp_path, clock)
     assert again.status()["fail_safe"], "a restart forgot it"
+    assert [path.name for path in tmp_path.glob("*unreadable*")] == ["state.json.unreadable-1"]
     again.set_preset("ann", "balanced")
     assert not again.status()["fail_safe"]
 
