@@ -30,7 +30,7 @@ def test_processes_and_containers_exclude_each_other(docker: Place) -> None:
 
 def test_leftovers_that_never_ran_or_have_ended(engine: Engine, docker: Place, lease_folder: Path) -> None:
     """A holder can die at any instant: also between making a container and starting it."""
-    labels = [f"--label={name}={value}" for name, value in DockerTarget()._lease_labels().items()]
+    labels = [f"--label={name}={value}" for name, value in DockerTarget().lease_labels().items()]
     engine("create", *labels, docker.image.id)
     engine("run", "--detach", *labels, "--env", "PROBE=exit", docker.image.id)
     network = engine("network", "create", *labels, f"staging-targets-test-{uuid4().hex[:8]}")
@@ -50,7 +50,7 @@ def others(engine: Engine, docker: Place) -> Iterator[str]:
 @pytest.mark.parametrize("label", ["pytest-staging.lease", "pytest-staging.lease-folder", None])
 def test_what_belongs_to_others(engine: Engine, docker: Place, others: str, label: str | None) -> None:
     """Another lease's, one of the same path in another file system (a CI job's own /tmp), or no campaign's at all."""
-    labels = DockerTarget()._lease_labels() if label else {}
+    labels = DockerTarget().lease_labels() if label else {}
     options = [f"--label={name}={'else' if name == label else value}" for name, value in labels.items()]
     engine("create", "--name", others, *options, docker.image.id)
     with DockerTarget().lease("next", 1):
