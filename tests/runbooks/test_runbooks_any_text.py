@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pytest_staging import document_wiring
 from pytest_staging.runbooks.checking import checks_of
 from pytest_staging.runbooks.facts import Places
 from pytest_staging.runbooks.project import Program, Project
+from pytest_staging.wiring import documents
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PIECES = (
@@ -26,7 +26,7 @@ PIECES = (
 def project() -> Project:
     """This repository, with a pytest that knows no option."""
     own = Program("pytest", argparse.ArgumentParser(prog="pytest"), whole=False)
-    return document_wiring.make_contracts(Places(root=ROOT), own, {}, {}, ["local"])
+    return documents.make_contracts(Places(root=ROOT), own, {}, {}, ["local"])
 
 
 def damaged(text: str, chance: random.Random) -> str:
