@@ -6,7 +6,7 @@ is dear. How many of each are in hand at a time is asked of limits.parallelism. 
 
     AMQP_HOST, AMQP_USER, AMQP_PASSWORD   the broker
     ENRICHMENT_MS                         how long one look-up takes; default 20
-    WORKER_MAX_PARALLEL                   see limits.py
+    WORKER_MAX_PARALLEL, POLICY_API       see limits.py
 """
 
 from __future__ import annotations

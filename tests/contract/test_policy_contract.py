@@ -55,7 +55,7 @@ def test_the_shipped_file_is_good_and_says_who_belongs_where() -> None:
         ("default_class", "calm", "there is no class 'calm'"),
         ("classes/standard/members", ["report-*"], "belongs to standard already"),
         ("classes/standard/tiers", 1, "did you mean 'tier'?"),
-        ("queues/jobs.standard/critical", 200, "200 must be more than warning"),
+        ("queues/enrichment/critical", 100, "100 must be more than warning"),
         ("telemetry/max_age_s", 4, "would count as stale"),
         ("telemetry/url", "http://me:secret@127.0.0.1:15672", "must not hold a user or password"),
         ("telemetry/url", "ftp://127.0.0.1", "is no http or https URL"),

@@ -1,0 +1,168 @@
+"""What a worker asks before it takes a job: how many jobs of its class may run now. This file needs nothing else.
+
+It is made to be copied into a worker's container: only the standard library, no other module of the package. A thread
+(or a task) asks the API every `refresh_s`; a check reads what was told last and takes no lock. When the API is silent
+for `stale_s`, the limits fall to the fail-safe: the floors that were told last, else those given here, else one job.
+
+A limit is for all workers of a class together. Where there are several, each gets its part: `worker=2, workers=5`.
+
+    admission = Admission("http://127.0.0.1:8642")
+    if admission.admits("expensive", running): take_a_job()
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+import threading
+import time
+import urllib.request
+from collections.abc import Mapping
+from typing import Any
+
+PATH = "/workflows/throughput-policy/status"
+MAX_ANSWER_BYTES = 1 << 20
+LAST_RESORT = 1
+
+
+class Limits:
+    """What was told last, and until when it holds. Shared by both kinds of client."""
+
+    def __init__(
+        self,
+        base_url: str,
+        token: str | None = None,
+        fail_safe: Mapping[str, int] | None = None,
+        refresh_s: float = 0.5,
+        stale_s: float = 15.0,
+        timeout_s: float = 2.0,
+        worker: int = 0,
+        workers: int = 1,
+    ) -> None:
+        """`fail_safe` maps classes to what they may do before the API was ever heard; `worker` counts from 0.
+
+        Raises ValueError for settings that cannot be.
+        """
+        if not base_url.startswith(("http://", "https://")):
+            raise ValueError(f"{base_url}: is no http or https URL")
+        if refresh_s <= 0 or timeout_s <= 0 or stale_s <= refresh_s:
+            raise ValueError("refresh_s and timeout_s must be more than 0, and stale_s more than refresh_s")
+        if not 0 <= worker < workers:
+            raise ValueError(f"worker {worker} of {workers}: it counts from 0")
+        self._place = (worker, workers)
+        self.refresh_s, self.timeout_s, self.stale_s = refresh_s, timeout_s, stale_s
+        self.problem = "the policy API was not asked yet"
+        self._url, self._token = base_url.rstrip("/") + PATH, token
+        self._limits: dict[str, int] = {}
+        self._floors: dict[str, int] = self._parts(fail_safe or {})
+        self._last_resort = self._part(LAST_RESORT)
+        self._good_until = float("-inf")
+        # No proxy of the environment: who may run jobs is nothing to ask through somebody else.
+        handlers: list[Any] = [urllib.request.ProxyHandler({})]
+        if base_url.startswith("https"):
+            handlers.append(urllib.request.HTTPSHandler(context=ssl.create_default_context()))
+        self._opener = urllib.request.build_opener(*handlers)
+
+    def limit(self, class_name: str) -> int:
+        """Jobs of that class that this worker may run at once. Over all workers there is at least one."""
+        if time.monotonic() < self._good_until:
+            return self._limits.get(class_name, self._last_resort)
+        return self._floors.get(class_name, self._last_resort)
+
+    def admits(self, class_name: str, running: int) -> bool:
+        """Whether one more job may begin while so many of the class run."""
+        return running < self.limit(class_name)
+
+    @property
+    def fail_safe(self) -> bool:
+        """Whether the limits are those of the fail-safe, because the API is silent; `problem` says why."""
+        return time.monotonic() >= self._good_until
+
+    def ask(self) -> bool:
+        """One question to the API; blocks for at most about `timeout_s`. Says whether it was answered. Never raises."""
+        asked_s = time.monotonic()
+        try:
+            self._take(self._fetch(asked_s + self.timeout_s), asked_s)
+        except Exception as error:  # whatever a network does, a worker goes on with what it knows
+            self.problem = f"the policy API does not tell: {str(error) or type(error).__name__}"
+            return False
+        self.problem = ""
+        return True
+
+    def _parts(self, limits: Mapping[str, int]) -> dict[str, int]:
+        return {name: self._part(limit) for name, limit in limits.items()}
+
+    def _part(self, limit: int) -> int:
+        """The parts of all workers add up to the limit."""
+        worker, workers = self._place
+        return limit // workers + (worker < limit % workers)
+
+    def _fetch(self, deadline_s: float) -> Any:
+        headers = {"Accept": "application/json"}
+        if self._token:
+            headers["Authorization"] = f"Bearer {self._token}"
+        request = urllib.request.Request(self._url, headers=headers)
+        body = bytearray()
+        with self._opener.open(request, timeout=self.timeout_s) as answer:
+            while chunk := answer.read1(65536):
+                body += chunk
+                if len(body) > MAX_ANSWER_BYTES or time.monotonic() > deadline_s:
+                    raise ValueError("the answer never ends")
+        return json.loads(bytes(body))
+
+    def _take(self, status: Any, asked_s: float) -> None:
+        limits = {one["class_name"]: int(one["active_parallelism"]) for one in status["class_states"]}
+        floors = {one["class_name"]: int(one["minimum_floor"]) for one in status["class_states"]}
+        if not limits or min(limits.values()) < 1 or min(floors.values()) < 1:
+            raise ValueError("the answer holds no limits")
+        # Replaced as a whole: a check sees the old limits or the new ones.
+        self._floors, self._limits = {**self._floors, **self._parts(floors)}, self._parts(limits)
+        self._good_until = asked_s + self.stale_s
+
+
+class Admission(Limits):
+    """For threads: asks from a thread of its own, from now until `close`."""
+
+    def __init__(self, base_url: str, **settings: Any) -> None:
+        super().__init__(base_url, **settings)
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="admission", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Ends the thread; the limits go on to hold until they are stale."""
+        self._ended.set()
+        self._thread.join(self.timeout_s * 2)
+
+    def __enter__(self) -> Admission:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _run(self) -> None:
+        while True:
+            self.ask()
+            if self._ended.wait(self.refresh_s):
+                return
+
+
+class AsyncAdmission(Limits):
+    """For asyncio: `async with AsyncAdmission(url) as admission`. Asks in a task, and blocks the loop at no time."""
+
+    _task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> AsyncAdmission:
+        self._task = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.to_thread(self.ask)
+            await asyncio.sleep(self.refresh_s)
