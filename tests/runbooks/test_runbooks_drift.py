@@ -131,7 +131,8 @@ def repository(pytester: pytest.Pytester) -> pytest.Pytester:
                 (pytester.path / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
                 (pytester.path / path.relative_to(ROOT)).touch()
         elif source.is_dir():
-            shutil.copytree(source, goal, ignore=shutil.ignore_patterns("images", "__pycache__", "out", ".lock"))
+            built = ("images", ".lock") if name == "versions" else ()
+            shutil.copytree(source, goal, ignore=shutil.ignore_patterns("__pycache__", "out", *built))
         else:
             shutil.copy(source, goal)
     # pytest warns of modules that this process has imported before it; here that must be no error.
