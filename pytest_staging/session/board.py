@@ -76,16 +76,15 @@ class Board:
     def _head(self, progress: Progress, columns: int) -> Text:
         """Counts come first and time left second; the share, and a bar, where there is room for them."""
         head = _text((progress.counts, "bold"))
-        share = f"{100 * progress.done // max(1, progress.cells):>3} %"
-        end = GAP.join(one for one in (share, progress.left) if one)
-        if head.cell_len + len(GAP) + len(end) > columns:
-            end = progress.left
-        if head.cell_len + len(GAP) + len(end) > columns:
-            return head
-        room = columns - head.cell_len - len(end) - 2 * len(GAP)
-        if room >= LEAST_BAR:
-            head.append(GAP).append_text(self._bar(progress, room))
-        return head.append(GAP + end if end else "")
+        share = f"{100 * progress.done // max(1, progress.cells)} %"
+        for ends in ([share, progress.left], [progress.left]):
+            end = "".join(GAP + one for one in ends if one)
+            room = columns - head.cell_len - len(end)
+            if room >= len(GAP) + LEAST_BAR:
+                head.append(GAP).append_text(self._bar(progress, room - len(GAP)))
+            if room >= 0:
+                return head.append(end)
+        return head
 
     def _bar(self, progress: Progress, width: int) -> Text:
         from rich.progress_bar import ProgressBar
