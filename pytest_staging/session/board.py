@@ -46,6 +46,8 @@ class Board:
         )
         self._smooth = not self._console.options.ascii_only
         self._kept: tuple[tuple[int, int, Progress], list[str]] | None = None
+        # The first time costs most, for what rich imports and computes then.
+        self.render(80, 1, Progress(0, 1, 0, 1, "", (), ()))
 
     def render(self, columns: int, rows: int, progress: Progress) -> list[str]:
         """At most `rows` lines: how far it is, what runs on each host, and, where there is room, what it looks like."""
@@ -68,8 +70,7 @@ class Board:
     def _print(self, texts: list[Text], columns: int) -> list[str]:
         self._console.size = (columns, len(texts))
         with self._console.capture() as capture:
-            for one in texts:
-                self._console.print(one, no_wrap=True, overflow="ellipsis")
+            self._console.print(*texts, sep="\n", no_wrap=True, overflow="ellipsis")
         lines = capture.get().splitlines()
         return lines if self._smooth else [line.replace("…", "~") for line in lines]
 
