@@ -23,18 +23,19 @@ from pytest_staging.reports.cases import text_limit
 from pytest_staging.reports.markdown import render_report
 from pytest_staging.reports.terminal import paint
 from pytest_staging.session import junit
+from pytest_staging.session.board import Board
 from pytest_staging.session.exits import exiting
 from pytest_staging.session.hosts import Hosts
 from pytest_staging.session.images import check_forced, rebuild_forced
-from pytest_staging.session.live import LiveView, can_draw
+from pytest_staging.session.live import LiveView, can_draw, encoding_of
 from pytest_staging.session.pages import write_page
 from pytest_staging.session.progress import (
     Estimate,
     Standing,
+    build_progress,
     read_phases,
     remove_phases,
     render_cell,
-    render_live,
     worker_number,
 )
 from pytest_staging.session.scheduling import BlockScheduling, cell_id_of
@@ -296,10 +297,14 @@ class Controller:
         assert self._journal is not None
         standing = self._standing = Standing(self.campaign, self._benchmark, self._journal.summaries)
 
-        def lines(rows: int) -> list[str]:
-            return render_live(read_phases(self.folder), self._estimate, standing, rows, time.time())
+        terminal = self.config.get_terminal_writer()
+        board = Board(encoding_of(terminal), terminal.hasmarkup)
 
-        return LiveView(self.config.get_terminal_writer(), lines)
+        def lines(columns: int, rows: int) -> list[str]:
+            progress = build_progress(read_phases(self.folder), self._estimate, standing, time.time())
+            return board.render(columns, rows, progress)
+
+        return LiveView(terminal, lines)
 
     @property
     def _reporter(self) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import threading
+import time
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -19,8 +20,11 @@ import pytest
 REDRAW_S = 0.2
 ERASE_BELOW = "\x1b[J"
 _SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-Lines = Callable[[int], list[str]]
-"""Gives what to show in at most so many lines."""
+SHARE = 0.005
+"""Of a CPU, that drawing may take."""
+LONGEST_PAUSE_S = 2.0
+Lines = Callable[[int, int], list[str]]
+"""Gives what to show in so many columns and at most so many lines; none of them is wider."""
 
 
 def can_draw(config: pytest.Config, environment: Mapping[str, str] = os.environ) -> bool:
@@ -34,6 +38,11 @@ def can_draw(config: pytest.Config, environment: Mapping[str, str] = os.environ)
     return moves and not in_pipeline and config.option.capture in ("fd", "sys")
 
 
+def encoding_of(terminal: Any) -> str:
+    """In which pytest writes to its terminal."""
+    return getattr(terminal._file, "encoding", None) or "utf-8"
+
+
 class LiveView:
     """Draws from a thread of its own until it is closed."""
 
@@ -42,6 +51,7 @@ class LiveView:
         self._lines = lines
         # A descriptor of our own: while a test runs, pytest's capture points the stream's to a file.
         self._screen = os.dup(terminal._file.fileno())
+        self._encoding = encoding_of(terminal)
         self._column = terminal.width_of_current_line
         self._shown: tuple[Any, ...] | None = None
         self._lock = threading.RLock()
@@ -76,9 +86,13 @@ class LiveView:
             self._column = _column_after(text, self._column)
 
     def _loop(self) -> None:
-        while not self._stopped.wait(REDRAW_S):
+        pause = REDRAW_S
+        while not self._stopped.wait(pause):
+            began = time.thread_time()
             with self._lock, suppress(OSError):
                 self._draw()
+            # What is measured here must not feel that somebody looks: a slow machine is drawn on less often.
+            pause = min(LONGEST_PAUSE_S, max(REDRAW_S, (time.thread_time() - began) / SHARE))
 
     def _draw(self) -> None:
         columns, rows = os.get_terminal_size(self._screen)
@@ -86,14 +100,14 @@ class LiveView:
         if columns < 2 or (self._column and not column):
             return  # The cursor waits behind the last column, a place to which nothing leads back.
         # Half of the screen at most is ours, and never all of it: the line with the cursor would scroll away.
-        lines = [line[: columns - 1] for line in self._lines(max(1, rows // 2))][: rows - bool(column)]
+        lines = self._lines(columns - 1, max(1, rows // 2))[: rows - bool(column)]
         if not lines or self._shown == (columns, rows, lines):
             return
         up = len(lines) - (not column)
         text = ERASE_BELOW + ("\r\n" if column else "") + "\r\n".join(lines)
         text += (f"\x1b[{up}A" if up else "") + "\r" + (f"\x1b[{column}C" if column else "")
         self._shown = (columns, rows, lines)
-        os.write(self._screen, text.encode())
+        os.write(self._screen, text.encode(self._encoding, "replace"))
 
     def _erase(self) -> None:
         if self._shown:

@@ -13,7 +13,6 @@ from pytest_staging.model.benchmark import Benchmark
 from pytest_staging.model.campaign import Campaign, Cell, CellSummary
 
 PHASE_FILE = ".phase"
-NO_VERDICT = "so far, no verdict: median of candidate/baseline"
 
 
 @dataclass(frozen=True, order=True)
@@ -71,17 +70,31 @@ class Estimate:
     def __init__(self, total: int) -> None:
         self.total = total
         self.done = 0
-        self._started = time.monotonic()
+        self._started = self._last = time.monotonic()
 
     def count(self) -> None:
         self.done += 1
+        self._last = time.monotonic()
 
     def left(self) -> str:
         """In words; empty before the first cell is done."""
         if not self.done or self.done >= self.total:
             return ""
-        seconds = (time.monotonic() - self._started) / self.done * (self.total - self.done)
+        each = (self._last - self._started) / self.done
+        # Counts down while a cell runs; one that takes longer than the others holds it where that cell should be done.
+        remaining = self.total - self.done
+        seconds = max(each * remaining - (time.monotonic() - self._last), each * (remaining - 1))
         return f"~{seconds:.0f} s left" if seconds < 90 else f"~{seconds / 60:.0f} min left"
+
+
+@dataclass(frozen=True)
+class Ratios:
+    """Of one candidate in one mode: how many pairs are complete, and each metric's median candidate/baseline."""
+
+    slug: str
+    mode: str
+    pairs: int
+    medians: tuple[tuple[str, str], ...]
 
 
 class Standing:
@@ -97,7 +110,7 @@ class Standing:
         for cell in campaign.cells:
             self._missing.setdefault(cell.block_id, set()).add(cell.cell_id)
         self._known: dict[str, CellSummary] = {}
-        self._lines: dict[tuple[str, str], str] = {}
+        self._ratios: dict[tuple[str, str], Ratios] = {}
         self.blocks = len(self._missing)
         self.blocks_on: dict[str, int] = {}
         for summary in known.values():
@@ -116,25 +129,23 @@ class Standing:
             compared = self._campaign.candidate_slugs
             slugs = compared if cell.version_slug == self._campaign.baseline_slug else (cell.version_slug,)
             for slug in slugs:
-                self._lines[slug, cell.platform_mode] = self._line(slug, cell.platform_mode)
+                self._ratios[slug, cell.platform_mode] = self._ratios_of(slug, cell.platform_mode)
 
     @property
     def blocks_done(self) -> int:
         return sum(not missing for missing in self._missing.values())
 
-    def render(self) -> list[str]:
-        """One line per candidate and mode that has a pair; none in a smoke campaign."""
+    def ratios(self) -> list[Ratios]:
+        """One for each candidate and mode that has a pair, in the campaign's order; none in a smoke campaign."""
         order = [(slug, mode) for slug in self._campaign.candidate_slugs for mode in self._campaign.platform_modes]
         # A copy, since results come in while another thread draws.
-        lines = dict(self._lines)
-        return [line for key in order if (line := lines.get(key))]
+        known = dict(self._ratios)
+        return [one for key in order if (one := known.get(key)) and one.medians]
 
-    def _line(self, slug: str, mode: str) -> str:
+    def _ratios_of(self, slug: str, mode: str) -> Ratios:
         pairs = [*self._pairs(slug, mode)]
-        shown = [f"{name} {text}" for name in self._metrics if (text := _median_ratio(pairs, name))]
-        return (
-            f"{slug} {mode}, {len(pairs)} {'pair' if len(pairs) == 1 else 'pairs'}: {'  '.join(shown)}" if shown else ""
-        )
+        medians = [(name, text) for name in self._metrics if (text := _median_ratio(pairs, name))]
+        return Ratios(slug, mode, len(pairs), tuple(medians))
 
     def _pairs(self, slug: str, mode: str) -> Iterator[tuple[CellSummary, CellSummary]]:
         for run in range(1, self._campaign.runs + 1):
@@ -153,32 +164,59 @@ def _median_ratio(pairs: Iterable[tuple[CellSummary, CellSummary]], metric: str)
     return f"{median:.3f}" if median < 10 else f"{median:.1f}"
 
 
-def render_live(phases: list[Phase], estimate: Estimate, standing: Standing, rows: int, now: float) -> list[str]:
-    """At most `rows` lines: how far it is, what runs on each host, and, where there is room, what it looks like."""
-    left = estimate.left()
-    lines = [f"{estimate.done}/{estimate.total} cells, {standing.blocks_done}/{standing.blocks} blocks"]
-    lines[0] += f", {left}" if left else ""
-    busy = _busy(phases, standing, now)
-    if len(busy) > rows - 1 > 1:
-        busy = [*busy[: rows - 2], f"and {len(phases) - rows + 2} more"]
-    lines += busy
-    estimates = standing.render()
-    if estimates and len(lines) + 1 < rows:
-        lines += [NO_VERDICT, *(f"  {line}" for line in estimates)]
-    return lines[:rows]
+@dataclass(frozen=True)
+class Busy:
+    """What a host slot does, or a worker where there are no hosts; a lone worker needs no name.
+
+    `seconds` is whole seconds in this phase; `blocks`, those that the host has finished, is None for a worker.
+    """
+
+    name: str
+    phase: str
+    seconds: int
+    blocks: int | None
+    cell_id: str
 
 
-def _busy(phases: list[Phase], standing: Standing, now: float) -> list[str]:
-    """A row for each host slot, or for each worker where there are no hosts; a lone worker needs no name."""
-    names = [one.seat or (f"worker {worker_number(one.worker)}" if len(phases) > 1 else "") for one in phases]
-    width = max(map(len, names), default=0)
-    rows = []
-    for name, one in zip(names, phases, strict=True):
-        row = f"{one.cell_id}  {one.name} {max(0.0, now - one.since):.0f} s"
-        done = standing.blocks_on.get(one.seat, 0)
-        row += f", {done} {'block' if done == 1 else 'blocks'} done" if one.seat else ""
-        rows.append(f"  {name:<{width}}  {row}" if width else f"  {row}")
-    return rows
+@dataclass(frozen=True)
+class Progress:
+    """Everything that the live view shows; equal as long as it would look the same."""
+
+    done: int
+    cells: int
+    blocks_done: int
+    blocks: int
+    left: str
+    busy: tuple[Busy, ...]
+    ratios: tuple[Ratios, ...]
+
+    @property
+    def counts(self) -> str:
+        return f"{self.done}/{self.cells} cells, {self.blocks_done}/{self.blocks} blocks"
+
+
+def build_progress(phases: list[Phase], estimate: Estimate, standing: Standing, now: float) -> Progress:
+    """As it stands at `now`, in epoch seconds."""
+    return Progress(
+        done=estimate.done,
+        cells=estimate.total,
+        blocks_done=standing.blocks_done,
+        blocks=standing.blocks,
+        left=estimate.left(),
+        busy=tuple(_busy(one, len(phases), standing, now) for one in phases),
+        ratios=tuple(standing.ratios()),
+    )
+
+
+def _busy(phase: Phase, workers: int, standing: Standing, now: float) -> Busy:
+    return Busy(
+        name=phase.seat or (f"worker {worker_number(phase.worker)}" if workers > 1 else ""),
+        phase=phase.name,
+        # Of the clock, not since the phase began: so all rows change at once, and the screen once per second.
+        seconds=max(0, int(now) - int(phase.since)),
+        blocks=standing.blocks_on.get(phase.seat, 0) if phase.seat else None,
+        cell_id=phase.cell_id,
+    )
 
 
 def render_cell(summary: CellSummary, estimate: Estimate) -> str:

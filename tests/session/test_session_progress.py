@@ -8,8 +8,9 @@ import pytest
 from running import folder_of, make_bad, make_small, marked_processes, read_aggregate, read_summaries, run_campaign
 from terminals import run_on_a_terminal
 
-LIVE = re.compile(r"  (run\d{3}-native-\w+)  (lease|build|start|warm_up|load|drain|stop) \d+ s")
+LIVE = re.compile(r"  (lease|build|start|warm_up|load|drain|stop) \d+ s  (run\d{3}-native-\w+)")
 HEAD = re.compile(r"(\d)/(\d) cells, (\d)/(\d) blocks")
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @pytest.fixture(scope="module")
@@ -28,21 +29,25 @@ def test_live_lines_say_which_cell_is_in_which_phase(live):
     """PT-01: on a terminal live lines say what runs in which phase, how many cells and blocks are done."""
     assert live.code == 0, live.written
     cells = seen_in(live.frames, LIVE)
-    assert {cell for cell, _ in cells} == {f"run00{run}-native-{slug}" for run in (1, 2)
+    assert {cell for _, cell in cells} == {f"run00{run}-native-{slug}" for run in (1, 2)
                                            for slug in ("baseline", "faster")}
-    assert {"warm_up", "load"} <= {phase for _, phase in cells}
+    assert {"warm_up", "load"} <= {phase for phase, _ in cells}
     assert {("0", "4", "0", "2"), ("1", "4", "0", "2"), ("3", "4", "1", "2")} <= seen_in(live.frames, HEAD)
-    assert re.search(r"1/4 cells, 0/2 blocks, ~\d+ s left", live.written), "no estimate"
+    # 110 columns have room for everything: the bar lies between the counts and the share.
+    heads = seen_in(live.frames, re.compile(r"1/4 cells, 0/2 blocks  (━+)[╸╺]?(━+)  25 %  ~\d+ s left$"))
+    assert heads, "no bar, no share, or no time left"
+    ((done, rest),) = heads
+    assert 0.2 < len(done) / (len(done) + len(rest)) < 0.3
 
 
 def test_a_running_estimate_is_shown_as_what_it_is(live):
     """PT-01: once a block is complete, the median ratio of the pairs so far, with their number, without a verdict."""
-    shown = [frame for frame in live.frames if any("1 pair: p95 " in line for line in frame)]
+    shown = [frame for frame in live.frames if any(" 1 pair  p95 " in line for line in frame)]
     assert shown, live.written
     for frame in shown:
-        (place,) = [number for number, line in enumerate(frame) if "1 pair: p95 " in line]
+        (place,) = [number for number, line in enumerate(frame) if " 1 pair  p95 " in line]
         assert frame[place - 1] == "so far, no verdict: median of candidate/baseline"
-        assert re.fullmatch(r"  faster native, 1 pair: p95 \S+  throughput \S+  heap_peak \S+", frame[place])
+        assert re.fullmatch(r"  faster native  1 pair  p95 \S+  throughput \S+  heap_peak \S+", frame[place])
 
 
 def test_the_live_lines_are_gone_in_the_end(live):
@@ -69,17 +74,40 @@ def test_verbose_output_stays_whole(tmp_path):
     verdicts = [line for line in result.lines if "::verdict[" in line]
     assert len(verdicts) == 5
     assert [line for line in result.lines if LIVE.match(line) or HEAD.match(line)] == []
+    assert not COLOUR.search(result.written), "--color=no"
+
+
+def test_colours_where_pytest_has_some(live):
+    """PT-01: the live view is coloured on a terminal that has colours, and each line ends its own."""
+    # Each time: what is below is erased, the lines are written, and the cursor goes up again.
+    parts = [re.split(r"\x1b\[\d*A", part)[0] for part in live.written.split("\x1b[J")]
+    drawn = [part for part in parts if HEAD.match(COLOUR.sub("", part).lstrip())]
+    assert [one for one in drawn if "\x1b[32m━" in one], "the bar is green"
+    assert [one for one in drawn if re.search(r"\x1b\[32mload *\x1b\[0m \d+ s", one)], "load is green"
+    lines = [COLOUR.findall(line) for line in "\n".join(drawn).split("\n")]
+    assert {sequences[-1] for sequences in lines if sequences} == {"\x1b[0m"}
+
+
+def test_no_colours_where_the_user_wants_none(tmp_path):
+    """PT-01: with NO_COLOR the live view is drawn in plain characters."""
+    root = make_small(tmp_path / "w", duration_s=0.4)
+    result = run_on_a_terminal(root, "-k", "baseline", env={"NO_COLOR": "1"})
+    assert result.code == 0, result.written
+    assert seen_in(result.frames, LIVE)
+    assert seen_in(result.frames, HEAD)
+    assert not COLOUR.search(result.written)
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(24, 40), (5, 30)])
 def test_a_narrow_or_tiny_terminal(tmp_path, rows, columns):
     """PT-01: the live view is cut to the terminal, takes half of it at most, and leaves it clean."""
-    root = make_small(tmp_path / "w", duration_s=0.4)
+    root = make_small(tmp_path / "w", duration_s=0.8)
     result = run_on_a_terminal(root, rows=rows, columns=columns)
     assert result.code == 0, result.written
     heads = seen_in(result.frames, re.compile(r"(\d/2 cells)"))
-    assert heads == {("0/2 cells",), ("1/2 cells",)}
-    drawn = re.findall(r"\x1b\[J((?:\r\n)?\d/2 cells[^\x1b]*)", result.written)
+    # Between the last cell and the end there may be time to draw once more.
+    assert {("0/2 cells",), ("1/2 cells",)} <= heads
+    drawn = re.findall(r"\x1b\[J((?:\r\n)?\d/2 cells[^\x1b]*)", COLOUR.sub("", result.written))
     assert drawn
     for one in drawn:
         # The terminal itself puts another carriage return before a line feed.
@@ -142,14 +170,14 @@ def test_a_row_for_each_worker(tmp_path):
     (root / "conftest.py").write_text(
         "from pytest_staging.session.controller import Controller\nController.slots = 2\n"
     )
-    row = re.compile(r"  worker (\d)  (run\d{3}-native-\w+)  (\w+) \d+ s")
+    row = re.compile(r"  worker (\d)  (\w+) +\d+ s  (run\d{3}-native-\w+)")
     result = run_on_a_terminal(root, "-n", "2", "--runs=2")
     assert result.code == 0, result.written
     both = [found for frame in result.frames
             if len(found := [one for line in frame if (one := row.match(line))]) == 2]
     assert both, result.written
     assert {"0", "1"} == {one[1] for one in both[0]}
-    assert any({one[3] for one in found} == {"lease", "load"} for found in both)
+    assert any({one[2] for one in found} == {"lease", "load"} for found in both)
     assert [line for line in result.lines if row.match(line) or HEAD.match(line)] == []
     assert list(folder_of(root).glob(".phase*")) == []
 
