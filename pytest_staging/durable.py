@@ -86,21 +86,30 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def new_folder(final: Path) -> Iterator[Path]:
-    """A folder to fill; it gets its name `final` only when the block ends well, and is removed when it does not."""
+def new_folder(final: Path, replace: bool = False) -> Iterator[Path]:
+    """A folder to fill; it gets its name `final` only when the block ends well, and is removed when it does not.
+
+    With `replace` it takes the place of what has that name, which is untouched until then.
+    """
     with storing(final):
         final.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{final.name[:200]}.", suffix=".tmp", dir=final.parent))
         os.chmod(temporary, 0o755)
+    aside = temporary.with_suffix(".before")
     try:
         yield temporary
         with storing(final):
             if final.exists():
-                raise WorkspaceError(f"{final} exists already.")
+                if not replace:
+                    raise WorkspaceError(f"{final} exists already.")
+                os.rename(final, aside)
             os.rename(temporary, final)
             sync_folder(final.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        if aside.exists() and not final.exists():
+            os.rename(aside, final)
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def sweep_new_folders(final: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from pytest_staging import store
@@ -50,11 +51,7 @@ def gather_evidence(workspace: Workspace, slug: str, campaign_id: str, images_of
 
 def load_record(workspace: Workspace, campaign_id: str) -> CampaignRecord:
     """The campaign and its results; the aggregate is computed anew. Raises WorkspaceError or PinChanged."""
-    folder = workspace.campaign_folder(campaign_id)
-    if not (folder / "campaign.json").is_file():
-        raise WorkspaceError(
-            f"there is no campaign {campaign_id!r} in {workspace.campaigns_folder}.{_nearest(workspace, campaign_id)}"
-        )
+    folder = require_campaign(workspace, campaign_id)
     campaign = store.load_campaign(folder)
     benchmark = load_pinned_benchmark(folder, campaign)
     summaries = Journal(folder, campaign).finished()
@@ -62,6 +59,16 @@ def load_record(workspace: Workspace, campaign_id: str) -> CampaignRecord:
     return CampaignRecord(
         folder=folder, campaign=campaign, benchmark=benchmark, summaries=summaries, aggregate=aggregate
     )
+
+
+def require_campaign(workspace: Workspace, campaign_id: str) -> Path:
+    """The campaign's folder. Raises WorkspaceError that names those that there are."""
+    folder = workspace.campaign_folder(campaign_id)
+    if not (folder / "campaign.json").is_file():
+        raise WorkspaceError(
+            f"there is no campaign {campaign_id!r} in {workspace.campaigns_folder}.{_nearest(workspace, campaign_id)}"
+        )
+    return folder
 
 
 def _nearest(workspace: Workspace, campaign_id: str) -> str:

@@ -45,8 +45,6 @@ def add_commands(commands: Any) -> None:
 
 
 def run_collect(options: argparse.Namespace) -> int:
-    import shutil
-
     from pytest_staging.campaign.evidence import load_record
     from pytest_staging.model.errors import UsageProblem
     from pytest_staging.store import load_throughput
@@ -65,8 +63,7 @@ def run_collect(options: argparse.Namespace) -> int:
             raise UsageProblem(f"{output} is there already. To take its place: --replace.")
         if not (output / MANIFEST).is_file():
             raise UsageProblem(f"{output} holds no evidence, so it is not replaced. Name another --folder.")
-        shutil.rmtree(output)
-    missing = collect_evidence(record, policy, path.read_text(encoding="utf-8"), output)
+    missing = collect_evidence(record, policy, path.read_text(encoding="utf-8"), output, options.replace)
     for name in missing:
         print(f"missing: {name} is empty; run the campaign with --staging-policy-api URL")
     print(f"evidence is in {workspace.shown(output)}")
@@ -88,10 +85,11 @@ def run_check(options: argparse.Namespace) -> int:
 
 
 def _folder(options: argparse.Namespace) -> Path:
+    from pytest_staging.campaign.evidence import require_campaign
     from pytest_staging.throughput.bundle import FOLDER
 
     named: Path | None = options.folder
-    return named.absolute() if named else workspace_of(options).campaign_folder(options.campaign_id) / FOLDER
+    return named.absolute() if named else require_campaign(workspace_of(options), options.campaign_id) / FOLDER
 
 
 def _render(finding: Finding) -> str:

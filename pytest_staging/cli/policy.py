@@ -110,7 +110,7 @@ def run_set(options: argparse.Namespace) -> int:
 def run_override(options: argparse.Namespace) -> int:
     from pytest_staging.throughput.client import parse_ttl
 
-    ttl_s = parse_ttl(options.ttl) if options.ttl else None
+    ttl_s = None if options.ttl is None else parse_ttl(options.ttl)
     client = _client(options)
     done = client.set_override(options.preset, ttl_s, options.why)
     text = f"{done['preset']} overrides for {done['remaining_seconds']:g} s, until {done['expires_at']}"

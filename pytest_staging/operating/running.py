@@ -51,6 +51,8 @@ def start(control: Control, profile: str, build: bool = False, reason: str = "st
 def stop(control: Control, profile: str) -> None:
     """Stops every container of the project, those of other profiles too."""
     profiles = control.every_profile(profile)
+    if not control.dry_run:
+        control.engine.require_answer()
     with control.history.lock():
         control.run(profile, compose_program.stop(), profiles=profiles, deadline_s=STOP_DEADLINE_S)
 

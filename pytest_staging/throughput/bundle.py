@@ -32,13 +32,18 @@ class Bundle:
     gathered: Gathered
 
 
-def collect_evidence(record: CampaignRecord, policy: ThroughputPolicy, policy_text: str, output: Path) -> list[str]:
-    """Writes the folder, whole or not at all; what is missing is named, and left out. Raises StorageError."""
+def collect_evidence(
+    record: CampaignRecord, policy: ThroughputPolicy, policy_text: str, output: Path, replace: bool = False
+) -> list[str]:
+    """Writes the folder, whole or not at all; what is missing is named, and left out. Raises StorageError.
+
+    With `replace` in the place of what is there; that stays until the new one is whole.
+    """
     snapshots = read_snapshots(record.folder / SNAPSHOTS)
     files: dict[str, Any] = {COMPARISON: dict(record.aggregate), DRAIN: {"cells": _drain(record, policy)}}
     files |= {_snapshot_file(phase): [one for one in snapshots if one["phase"] == phase.value] for phase in Phase}
     missing = [name for name in files if name.startswith("policy-") and not files[name]]
-    with durable.new_folder(output) as folder:
+    with durable.new_folder(output, replace) as folder:
         with durable.storing(output):
             for name, content in files.items():
                 (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

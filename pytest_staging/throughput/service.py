@@ -163,7 +163,7 @@ class PolicyService:
         ttl_s = bounds.default_ttl_s if ttl_s is None else ttl_s
         if not bounds.min_ttl_s <= ttl_s <= bounds.max_ttl_s:
             raise PolicyRefused(
-                f"a TTL of {ttl_s:g} s is out of bounds: "
+                f"a TTL of {ttl_s:.12g} s is out of bounds: "
                 f"the policy allows {bounds.min_ttl_s:g} s to {bounds.max_ttl_s:g} s"
             )
         return ttl_s

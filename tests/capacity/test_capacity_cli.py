@@ -64,6 +64,8 @@ def test_an_unknown_name_names_the_known_ones_nearest_first(step: str, run: Call
         (["start", "--env", "dev"], "the following arguments are required: PROFILE"),
         (["strt", "wide"], "invalid choice: 'strt'"),
         (["start", "wide", "--en", "dev"], "--env"),
+        (["evidence", "wide", "--env", "dev", "--drain-timeout", "-1"], "--drain-timeout needs more than 0"),
+        (["evidence", "wide", "--env", "dev", "--drain-timeout", "nan"], "--drain-timeout needs more than 0"),
     ],
 )
 def test_arguments_are_strict(arguments: list[str], words: str, run: Callable[..., tuple[int, str]]) -> None:
@@ -192,7 +194,7 @@ def test_a_start_is_refused_before_anything_runs(tmp_path: Path) -> None:
     assert not (tmp_path / "capacity").exists()
 
 
-@pytest.mark.parametrize("step", ["start", "status", "clean", "evidence"])
+@pytest.mark.parametrize("step", ["start", "status", "stop", "clean", "evidence"])
 def test_an_engine_that_is_down_is_one_clear_error(step: str, tmp_path: Path) -> None:
     """CP-04: which engine was asked, and what to do; nothing is recorded as started."""
     write_system(tmp_path)

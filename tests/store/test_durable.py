@@ -152,6 +152,26 @@ def test_a_new_folder_does_not_replace_another(tmp_path: Path) -> None:
     assert names(final) == ["theirs"]
 
 
+def test_a_new_folder_may_replace_one_when_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until the new one has the name, the one before is there with all that it holds."""
+    final = tmp_path / "pool"
+    final.mkdir()
+    (final / "before").write_text("")
+    with pytest.raises(OSError, match="full"), durable.new_folder(final, replace=True) as fresh:
+        (fresh / "after").write_text("")
+        raise OSError(errno.ENOSPC, "full")
+    assert (names(tmp_path), names(final)) == (["pool"], ["before"])
+    rename = os.rename
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "rename", lambda a, b: _refuse(errno.EIO)() if str(a).endswith(".tmp") else rename(a, b))
+        with pytest.raises(StorageError), durable.new_folder(final, replace=True):
+            pass
+    assert (names(tmp_path), names(final)) == (["pool"], ["before"])
+    with durable.new_folder(final, replace=True) as fresh:
+        (fresh / "after").write_text("")
+    assert (names(tmp_path), names(final)) == (["pool"], ["after"])
+
+
 def test_a_new_folder_whose_rename_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "rename", _refuse(errno.EIO))
     with pytest.raises(StorageError), durable.new_folder(tmp_path / "pool"):

@@ -66,6 +66,8 @@ def test_set_override_clear(api: Served) -> None:
     [
         (("override", "--preset", "balanced", "--ttl", "2h"), 2, "the policy allows 1 s to 3600 s"),
         (("override", "--preset", "balanced", "--ttl", "20"), 2, "write a number and its unit: 90s, 20m or 2h"),
+        (("override", "--preset", "balanced", "--ttl", ""), 2, "write a number and its unit: 90s, 20m or 2h"),
+        (("override", "--preset", "balanced", "--ttl", "9999h"), 2, "a TTL of 35996400 s is out of bounds"),
         (("override", "--preset", "wild"), 2, "known are conservative, balanced, aggressive"),
         (("set", "--preset", "wild"), 2, "known are"),
         (("set",), 2, "--preset"),

@@ -133,6 +133,9 @@ def test_no_evidence_at_all(workspace: Path) -> None:
     assert evidence(workspace, "check").returncode == 3
     assert manager(workspace, "evidence", "collect", "--campaign-id", "other").returncode == 2
     assert manager(workspace, "evidence", "check", "--campaign-id", "../c").returncode == 2
+    done = manager(workspace, "evidence", "check", "--campaign-id", "cc")
+    assert (done.returncode, "there is no campaign 'cc'" in done.stderr) == (2, True)
+    assert "Did you mean c?" in done.stderr
 
 
 def test_promote_demands_it_where_the_benchmark_declares_it(workspace: Path) -> None:
