@@ -36,8 +36,8 @@ def test_live_lines_say_which_cell_is_in_which_phase(live):
     # 110 columns have room for everything: the bar lies between the counts and the share.
     heads = seen_in(live.frames, re.compile(r"1/4 cells, 0/2 blocks  (━+)[╸╺]?(━+)  25 %  ~\d+ s left$"))
     assert heads, "no bar, no share, or no time left"
-    ((done, rest),) = heads
-    assert 0.2 < len(done) / (len(done) + len(rest)) < 0.3
+    # As the time left loses a digit the bar gets a column more.
+    assert all(0.2 < len(done) / (len(done) + len(rest)) < 0.3 for done, rest in heads)
 
 
 def test_a_running_estimate_is_shown_as_what_it_is(live):
