@@ -20,7 +20,7 @@ from pytest_staging.model.errors import StorageError, WorkspaceError
 _ADVICE = {
     errno.ENOSPC: "The disk is full: free some space and run again.",
     errno.EDQUOT: "Your disk quota is used up: free some space and run again.",
-    errno.EROFS: "The file system is read-only: choose another --staging-root or mount it writable.",
+    errno.EROFS: "The file system is read-only: choose another folder or mount it writable.",
     errno.EACCES: "No permission: check the owner and mode of the folder.",
     errno.EPERM: "No permission: check the owner and mode of the folder.",
 }

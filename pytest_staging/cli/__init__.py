@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 from pytest_staging import __version__
+from pytest_staging.cli.strict import StrictParser
 from pytest_staging.model.errors import StagingError
 
 GROUPS = (
@@ -48,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"pytest-staging {__version__}")
     parser.add_argument("--root", type=Path, default=Path(), metavar="FOLDER", help="workspace (default: here)")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=StrictParser)
     for group in GROUPS:
         import_module(f"pytest_staging.cli.{group}").add_commands(commands)
     return parser

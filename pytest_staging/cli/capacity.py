@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pytest_staging.cli.command import add_command, add_group, workspace_of
-from pytest_staging.cli.strict import StrictParser
 
 if TYPE_CHECKING:
     from pytest_staging.capacity.readiness import Matrix
@@ -24,7 +23,7 @@ MAX_DRAIN_S = 86_400
 
 def add_commands(commands: Any) -> None:
     text = "run a system of Compose services at a named capacity"
-    inner = add_group(commands, "capacity", text, EXAMPLE.format("start scale-out"), StrictParser)
+    inner = add_group(commands, "capacity", text, EXAMPLE.format("start scale-out"))
     listing = add_command(inner, "list", "list the profiles", "staging-manager capacity list", run_list)
     checking = add_command(
         inner,

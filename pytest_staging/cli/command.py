@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pytest_staging.cli.strict import StrictParser
 from pytest_staging.model.errors import UsageProblem
 from pytest_staging.store import Workspace
 
@@ -20,16 +21,10 @@ def add_command(
     return parser
 
 
-def add_group(
-    commands: Any,
-    name: str,
-    text: str,
-    example: str,
-    parser_class: type[argparse.ArgumentParser] = argparse.ArgumentParser,
-) -> Any:
+def add_group(commands: Any, name: str, text: str, example: str) -> Any:
     """A command that has commands of its own, to be added to what this returns."""
     parser = _add_parser(commands, name, text, example)
-    return parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=parser_class)
+    return parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=StrictParser)
 
 
 def _add_parser(commands: Any, name: str, text: str, example: str) -> argparse.ArgumentParser:

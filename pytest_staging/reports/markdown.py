@@ -85,7 +85,8 @@ def render_headline(aggregate: Mapping[str, Any]) -> list[str]:
 def _incomplete(aggregate: Mapping[str, Any]) -> list[str]:
     """A failed cell drops its block, so a version that crashes now and then could still read PASS: said beside it."""
     without = aggregate["cells_planned"] - aggregate["cells_passed"]
-    return [f"{without} cells have no passed result; a promotion needs every one"] if without else []
+    cells = "cell has" if without == 1 else "cells have"
+    return [f"{without} {cells} no passed result; a promotion needs every one"] if without else []
 
 
 def render_missing(missing: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -131,8 +131,9 @@ def repository(pytester: pytest.Pytester) -> pytest.Pytester:
                 (pytester.path / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
                 (pytester.path / path.relative_to(ROOT)).touch()
         elif source.is_dir():
-            built = ("images", ".lock") if name == "versions" else ()
-            shutil.copytree(source, goal, ignore=shutil.ignore_patterns("__pycache__", "out", *built))
+            # A version's images are a cache of this machine; those of the documents are linked.
+            left_out = ["__pycache__", "out", ".lock", *(["images"] if name == "versions" else [])]
+            shutil.copytree(source, goal, ignore=shutil.ignore_patterns(*left_out))
         else:
             shutil.copy(source, goal)
     # pytest warns of modules that this process has imported before it; here that must be no error.

@@ -102,7 +102,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
 
 def test_a_read_only_file_system(tmp_path: Path) -> None:
     with mounted(tmp_path / "fixed", "ro") as folder:
-        with pytest.raises(StorageError, match=r"file\.txt: Read-only file system\. .*choose another --staging-root"):
+        with pytest.raises(StorageError, match=r"file\.txt: Read-only file system\. .*choose another folder"):
             durable.write_text(folder / "file.txt", "new")
         with pytest.raises(StorageError, match="Read-only"), durable.new_folder(folder / "new"):
             pytest.fail("the block must not run")

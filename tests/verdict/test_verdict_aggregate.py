@@ -110,7 +110,7 @@ def test_an_incomplete_block_is_dropped_as_a_whole(fate):
     pairs = [one.metrics["p95"] for one in summaries if one.platform_mode == "jvm" and one.run_index != 3
              and one.version_slug == "baseline"]
     assert rows["fast", "jvm", "p95"]["baseline_median"] == stats.summarise(pairs).median
-    note = "1 cells have no passed result; a promotion needs every one"
+    note = "1 cell has no passed result; a promotion needs every one"
     assert note in render_report(aggregate), "a PASS beside a crashed cell must not look whole"
     assert note not in render_report(build_aggregate(campaign, BENCHMARK, measured(campaign)))
 
