@@ -165,6 +165,8 @@ def run_serve(options: argparse.Namespace) -> int:
             f"policy serve needs FastAPI and uvicorn: pip install 'pytest-staging[policy]' ({error})"
         ) from error
     tls = Tls(options.tls_cert, options.tls_key) if options.tls_cert else None
+    if tls:
+        tls.require_usable()
     service = PolicyService(policy, options.state or workspace.root / ".staging-policy", system_clock)
     try:
         poller = wiring.make_policy_poller(policy, service.offer, lambda: system_clock().mono_s)

@@ -62,7 +62,7 @@ def _row(trend: Trend, history: History) -> list[str]:
     newest = trend.points[-1].yardstick
     known = [point.baseline for point in trend.points if point.yardstick == newest and point.baseline is not None]
     first, latest = (known[0], known[-1]) if known else (None, None)
-    change = f"{(latest / first - 1) * 100:+.1f} %" if first and latest is not None and first > 0 else NOTHING
+    change = f"{(latest / first - 1) * 100:+.1f} %" if first and latest is not None and len(known) > 1 else NOTHING
     flagged = "; ".join(describe_change(one, trend, history) for one in trend.changes)
     return [trend.target, trend.platform_mode, trend.metric, str(len(known)), show_value(first, trend.unit),
             show_value(latest, trend.unit), change, flagged]  # fmt: skip

@@ -111,10 +111,11 @@ class ClassRules(Strict):
 
 
 class Classes(Strict):
-    """Who belongs where: the first class with a matching pattern, else the default."""
+    """Who belongs where: the first class with a matching pattern, else the default. `class_name` is of the work asked."""
 
     default_class: str
     classes: list[ClassRules]
+    class_name: str | None = None
 
 
 class AuditTrailPage(Strict):
@@ -183,12 +184,13 @@ def _add_reading(app: FastAPI, service: PolicyService) -> None:
         return {"entries": service.audit(limit)}
 
     @app.get(f"{BASE}/classes", response_model=Classes, responses=REFUSALS, summary="Who belongs to which class")
-    async def classes() -> dict[str, Any]:
+    async def classes(work: Annotated[str | None, Query(max_length=MAX_TEXT)] = None) -> dict[str, Any]:
         rows = [
             {"class_name": name, "tier": spec.tier, "parallelism": spec.parallelism, "members": list(spec.members)}
             for name, spec in service.policy.classes.items()
         ]
-        return {"default_class": service.policy.default_class, "classes": rows}
+        class_name = None if work is None else service.policy.class_of(work)
+        return {"default_class": service.policy.default_class, "classes": rows, "class_name": class_name}
 
 
 def _add_changing(app: FastAPI, service: PolicyService) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import socket
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,13 @@ class Tls:
     certificate: Path
     key: Path
 
+    def require_usable(self) -> None:
+        """Raises UsageProblem for files that are no certificate and key, or not of each other."""
+        try:
+            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(self.certificate, self.key)
+        except OSError as error:  # ssl.SSLError is one
+            raise UsageProblem(f"--tls-cert and --tls-key cannot be used: {error.strerror or error}.") from error
+
 
 def listen(host: str, port: int) -> socket.socket:
     """A socket that listens. Raises UsageProblem when it cannot."""
@@ -42,7 +50,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def serve(app: App, listening: socket.socket, tokens: Sequence[Token], tls: Tls | None, places: Places) -> None:
-    """Returns after SIGTERM or SIGINT, when requests under way are answered. Raises UsageProblem for bad TLS files."""
+    """Returns after SIGTERM or SIGINT, when requests under way are answered."""
     import uvicorn
 
     _make_room(places.most)
@@ -61,10 +69,6 @@ def serve(app: App, listening: socket.socket, tokens: Sequence[Token], tls: Tls 
         ssl_certfile=tls.certificate if tls else None,
         ssl_keyfile=tls.key if tls else None,
     )
-    try:
-        settings.load()
-    except OSError as error:  # ssl.SSLError is one
-        raise UsageProblem(f"--tls-cert and --tls-key cannot be used: {error.strerror or error}.") from error
     uvicorn.Server(settings).run(sockets=[listening])
 
 

@@ -151,6 +151,7 @@ def refused(root: Path, *arguments: str, environment: Mapping[str, str] | None =
     done = manager(root, "policy", "serve", "--port", "0", *arguments, environment={**LOGIN, **(environment or {})})
     assert done.returncode == 2, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+    assert "serving" not in done.stdout
     return done.stderr
 
 

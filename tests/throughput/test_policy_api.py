@@ -66,6 +66,14 @@ def test_evaluate_shows_what_would_be(api: Served) -> None:
     assert api.status()["requested_preset"] == "balanced"
 
 
+@pytest.mark.parametrize(("work", "class_name"), [("login-web", "quick"), ("report-7", "heavy"), ("unheard", "quick")])
+def test_the_class_of_a_work(api: Served, work: str, class_name: str) -> None:
+    """TP-01: membership comes from the file, and is told to who asks by the name of a work."""
+    with api.client() as client:
+        assert client.get(f"{BASE}/classes", params={"work": work}).json()["class_name"] == class_name
+        assert client.get(f"{BASE}/classes").json()["class_name"] is None
+
+
 def test_pressure_comes_and_goes(api: Served, broker: FakeBroker) -> None:
     """TP-02: a queue over its warning makes the policy active after the window, and calm ends it."""
     broker.depths["jobs.heavy"] = 30
