@@ -111,7 +111,7 @@ class ClassRules(Strict):
 
 
 class Classes(Strict):
-    """Who belongs where: the first class with a matching pattern, else the default. `class_name` is of the work asked."""
+    """Who belongs where: the first class with a matching pattern, else the default. `class_name`: of the work asked."""
 
     default_class: str
     classes: list[ClassRules]
