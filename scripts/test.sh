@@ -11,7 +11,8 @@
 # nghttp2-client (load tools); the tests of the lab also use docker.io and iptables, which
 # scripts/lab/start-engine.sh installs by the same rule; those of queues use rabbitmq-server and curl, and
 # scripts/lab/rabbitmq.sh starts a broker on ports of its own; those of capacity profiles use docker-compose, and
-# scripts/lab/sample-images.sh makes the images (busybox-static, python3, and Prometheus and pika without installing them);
+# scripts/lab/sample-images.sh makes the images (busybox-static, python3, and Prometheus and pika without installing them)
+# and scripts/lab/compose-v2.sh fetches Compose v2 without installing it;
 # those of HTML pages use chromium and fonts-dejavu-core.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

@@ -84,9 +84,17 @@ def manager(root: Path, *arguments: str, env: Mapping[str, str] | None = None, t
     )
 
 
-def require_compose() -> str:
-    """The real Compose v1, for its own word on a file."""
-    found = shutil.which("docker-compose")
-    if found is None:
-        give_up("docker-compose is not installed: apt-get install docker-compose")
-    return found
+def require_compose(generation: int = 1) -> tuple[list[str], dict[str, str]]:
+    """The real Compose, for its own word on a file: how it is called, and what it needs of the environment.
+
+    For v1 there is no v2 to be found: who prefers that must take the other.
+    """
+    if generation == 1:
+        found = shutil.which("docker-compose")
+        if found is None:
+            give_up("docker-compose is not installed: apt-get install docker-compose")
+        return [found], {"DOCKER_CONFIG": "/nonexistent"}
+    done = subprocess.run([ROOT / "scripts" / "lab" / "compose-v2.sh"], capture_output=True, text=True, timeout=400)
+    if done.returncode:
+        give_up(f"compose-v2.sh: {done.stderr.strip()}")
+    return ["docker", "compose"], {"DOCKER_CONFIG": done.stdout.strip()}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -162,40 +164,55 @@ def comparable(service: dict[str, Any]) -> dict[str, Any]:
         "profiles": sorted(as_list(service.get("profiles"))),
         "replicas": service.get("scale") or deploy.get("replicas", 1),
         "ports": sorted(
-            f"{one['published']}:{one['target']}" if isinstance(one, dict) else one.removesuffix("/tcp")
+            ":".join(str(one[key]) for key in ("host_ip", "published", "target") if key in one)
+            if isinstance(one, dict)
+            else one.removesuffix("/tcp")
             for one in as_list(service.get("ports"))
         ),
         "expose": sorted(map(str, as_list(service.get("expose")))),
         "dns": as_list(service.get("dns")),
-        "volumes": sorted(str(one).removesuffix(":rw") for one in as_list(service.get("volumes"))),
+        "volumes": sorted(short_volume(one) for one in as_list(service.get("volumes"))),
         "health": (health.get("test"), health.get("interval")),
-        "build": (build.get("context"), build.get("dockerfile"), build.get("args")),
+        "build": (build.get("context"), build.get("dockerfile", "Dockerfile"), build.get("args")),
     }
 
 
+def short_volume(one: Any) -> str:
+    """v2 writes every volume in the long form."""
+    if not isinstance(one, dict):
+        return str(one).removesuffix(":rw")
+    return f"{one['source']}:{one['target']}" + (":ro" if one.get("read_only") else "")
+
+
+def ask_compose(generation: int, folder: Path, files: list[Path], variables: Mapping[str, str]) -> dict[str, Any]:
+    """The services as Compose itself resolves them."""
+    program, needed = require_compose(generation)
+    chosen = ["--profile", "*"] if generation == 2 else []  # v1 shows every service as it is
+    argv = [*program, *(part for one in files for part in ("-f", str(one))), *chosen, "config"]
+    environment = {"PATH": os.environ["PATH"], **needed, **variables}
+    done = subprocess.run(argv, env=environment, cwd=folder, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return {key: comparable(one) for key, one in yaml.safe_load(done.stdout)["services"].items()}
+
+
+@pytest.mark.parametrize("generation", [1, 2])
 @pytest.mark.parametrize("name", SYSTEMS)
-def test_files_are_resolved_as_compose_resolves_them(name: str, tmp_path: Path) -> None:
-    """CP-03: variables, anchors, several files, extends and env files give what `docker-compose config` gives."""
+def test_files_are_resolved_as_compose_resolves_them(name: str, generation: int, tmp_path: Path) -> None:
+    """CP-03: variables, anchors, several files, extends and env files give what Compose's own `config` gives."""
     files, names = SYSTEMS[name]
     write_files(tmp_path, files)
-    argv = [require_compose(), *(part for one in names for part in ("-f", str(tmp_path / one))), "config"]
-    done = subprocess.run(
-        argv, env={"PATH": "/usr/bin:/bin", **VARIABLES}, cwd=tmp_path, capture_output=True, text=True, timeout=60
-    )
-    assert done.returncode == 0, done.stderr
-    theirs = {key: comparable(one) for key, one in yaml.safe_load(done.stdout)["services"].items()}
+    theirs = ask_compose(generation, tmp_path, [tmp_path / one for one in names], VARIABLES)
     system = resolved(tmp_path, *names, variables=VARIABLES)
     assert system.mismatches == []
     assert {key: comparable(dict(one.data)) for key, one in system.services.items()} == theirs
 
 
-def test_the_samples_files_are_resolved_as_compose_resolves_them() -> None:
+@pytest.mark.parametrize("generation", [1, 2])
+def test_the_samples_files_are_resolved_as_compose_resolves_them(generation: int) -> None:
     """CP-03: the same for deploy/compose.yaml with its build overlay, under the variables of scale-out."""
     variables = {"RABBITMQ_USER": "u", "RABBITMQ_PASSWORD": "p$$x", "WORKER_MAX_PARALLEL": "8"}
     names = ("compose.yaml", "compose.build.yaml")
-    argv = [require_compose(), *(part for one in names for part in ("-f", str(ROOT / "deploy" / one))), "config"]
-    done = subprocess.run(argv, env={"PATH": "/usr/bin:/bin", **variables}, capture_output=True, text=True, timeout=60)
-    theirs = {key: comparable(one) for key, one in yaml.safe_load(done.stdout)["services"].items()}
+    theirs = ask_compose(generation, ROOT, [ROOT / "deploy" / one for one in names], variables)
     system = resolved(ROOT / "deploy", *names, variables=variables)
     ours = {key: comparable(dict(one.data)) for key, one in system.services.items()}
     for one in (*ours.values(), *theirs.values()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shutil
 import subprocess
@@ -15,6 +16,8 @@ from pytest_staging.cli import build_parser
 from pytest_staging.runbooks.compose import build_compose_parser
 from pytest_staging.runbooks.grammar import every_parser, neutralise, read_arguments
 from pytest_staging.runbooks.shell import Word, commands_only, parse_shell
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def texts(text: str) -> list[str]:
@@ -210,9 +213,25 @@ def test_the_grammar_of_compose_v1_is_that_of_the_program() -> None:
         assert unknown - set(known[f"docker-compose {name}".strip()]) == set()
 
 
-def help_of(program: str, *arguments: str) -> str:
+def test_the_grammar_of_compose_v2_is_that_of_the_program() -> None:
+    """RB-02: held against docker compose where it is to be had; every command and option of its help is known."""
+    done = subprocess.run([ROOT / "scripts" / "lab" / "compose-v2.sh"], capture_output=True, text=True, timeout=400)
+    if done.returncode:
+        give_up(f"compose-v2.sh: {done.stderr.strip()}")
+    environment = {**os.environ, "DOCKER_CONFIG": done.stdout.strip()}
+    known = {one.prog: one._option_string_actions for one in every_parser(build_compose_parser(2))}
+    commands = re.findall(r"^  (\w+) +\S", help_of("docker", "compose", "--help", env=environment), re.MULTILINE)
+    assert len(commands) > 25
+    for name in ("", *commands):
+        shown = help_of("docker", "compose", *([name] if name else []), "--help", env=environment)
+        options = set(re.findall(r"^ {2,6}(?:-\w, )?(--[\w-]+)", shown, re.MULTILINE))
+        assert options - set(known[f"docker compose {name}".strip()]) == set(), name
+
+
+def help_of(program: str, *arguments: str, env: dict[str, str] | None = None) -> str:
     """What a program prints."""
-    return subprocess.run([program, *arguments], capture_output=True, text=True, timeout=60, check=True).stdout
+    done = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=60, check=True, env=env)
+    return done.stdout
 
 
 def test_a_words_place_in_the_text_is_kept() -> None:

@@ -15,6 +15,12 @@ from dockering import ROOT, Engine, run_lab_script, start_engine  # noqa: E402
 from systems import require_compose  # noqa: E402
 
 
+@pytest.fixture(scope="session", params=[1, 2], ids=["v1", "v2"])
+def compose(request: pytest.FixtureRequest) -> dict[str, str]:
+    """What the environment of a program needs so that it finds this generation of Compose."""
+    return require_compose(request.param)[1]
+
+
 @pytest.fixture(scope="session")
 def engine() -> Engine:
     """Left running with its base images: both are there to be found by the next run."""

@@ -48,13 +48,15 @@ def free_port() -> int:
 
 
 @contextmanager
-def own_system(root: Path, engine: Engine, compose: str, capacity: Mapping[str, Any]) -> Iterator[Place]:
+def own_system(
+    root: Path, engine: Engine, compose: str, capacity: Mapping[str, Any], environment: Mapping[str, str]
+) -> Iterator[Place]:
     """Whatever the test did, nothing of it is left."""
     name = f"staging-test-{uuid4().hex[:8]}"
     (root / "deploy").mkdir(parents=True)
     (root / "deploy" / "compose.yaml").write_text(compose)
     (root / "deploy" / "capacity.yaml").write_text(yaml.safe_dump({**capacity, "project": name}, sort_keys=False))
-    place = Place(root, f"{name}-dev")
+    place = Place(root, f"{name}-dev", dict(environment))
     try:
         yield place
     finally:
