@@ -51,7 +51,7 @@ def start_lab(count: int, key: Path, folder: Path) -> Lab:
 
 def make_remote(root: Path, lab: Lab, **top: object) -> Path:
     """A workspace whose service runs on the lab's hosts, and whose inventory names them."""
-    make_small(root, duration_s=0.4)
+    make_small(root, duration_s=1.0)
     for path in root.glob("versions/*/snapshot/service.yaml"):
         data = json.loads(path.read_text())
         for mode in data["modes"].values():
