@@ -131,10 +131,11 @@ def follow_up(campaign: Campaign, aggregate: Mapping[str, Any]) -> tuple[str, st
 
 
 def program(name: str) -> str:
-    """How the user can call it: by its name when that is on PATH, else by its path beside this interpreter."""
+    """How the user can call it: by its name where PATH leads to this environment's own, else by its path."""
     here = Path(sys.executable).parent / name
     found = shutil.which(name)
-    return name if found or not here.is_file() else shlex.quote(shown(here))
+    own = found is not None and Path(found).resolve() == here.resolve()
+    return name if own or not here.is_file() else shlex.quote(shown(here))
 
 
 def shown(path: Path) -> str:

@@ -15,7 +15,7 @@ from recorded import failing, make_record
 from terminals import run_on_a_terminal
 
 from pytest_staging.reports.terminal import paint, wrap_command
-from pytest_staging.session.summary import render_summary, render_title
+from pytest_staging.session.summary import program, render_summary, render_title
 
 GOLDEN = Path(__file__).parent / "golden"
 LONG = "a-candidate-whose-name-says-everything-about-it"
@@ -30,7 +30,18 @@ def programs(tmp_path, monkeypatch):
         (tmp_path / "bin" / name).write_text("#!/bin/sh\n")
         (tmp_path / "bin" / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setattr("sys.executable", str(tmp_path / "bin" / "python"))
     monkeypatch.chdir(tmp_path)
+
+
+def test_a_program_of_another_environment_is_not_recommended(tmp_path, monkeypatch):
+    """PT-03: what PATH leads to may be another environment's pytest, which does not have the plugin."""
+    assert program("pytest") == "pytest"
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "pytest").touch()
+    monkeypatch.setattr("sys.executable", str(tmp_path / "own" / "python"))
+    assert program("pytest") == "own/pytest"
+    assert program("staging-manager") == "staging-manager"
 
 
 def summary_of(record, width):
