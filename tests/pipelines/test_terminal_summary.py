@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -27,10 +28,8 @@ def programs(tmp_path, monkeypatch):
     """pytest and staging-manager on PATH, and nothing else; the workspace is where the user stands."""
     (tmp_path / "bin").mkdir()
     for name in ("pytest", "staging-manager"):
-        (tmp_path / "bin" / name).write_text("#!/bin/sh\n")
-        (tmp_path / "bin" / name).chmod(0o755)
+        (tmp_path / "bin" / name).symlink_to(Path(sys.executable).parent / name)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    monkeypatch.setattr("sys.executable", str(tmp_path / "bin" / "python"))
     monkeypatch.chdir(tmp_path)
 
 
