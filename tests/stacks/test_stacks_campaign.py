@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -144,3 +145,17 @@ def test_a_wrong_target_is_refused(target: str, words: str, place: Place) -> Non
     done = run(place, "--candidate", "wide", "--staging-target", target, "--collect-only")
     assert done.returncode == 2, done.stdout
     assert words in done.stdout
+
+
+def test_a_cell_under_the_profile_that_is_watched(place: Place, engine: Engine) -> None:
+    """CP-06: whatever a profile adds belongs to the cell's stack, Prometheus too, and goes with it."""
+    given = ("--candidate", "wide", "--runs=1", "--campaign-id", "watched", "--staging-smoke", "-k", "baseline")
+    began = time.time() - 1
+    done = run(place, *given, "--benchmark-path", "benchmark/queue.yaml", "--staging-target", "compose:observability")
+    (path,) = (place.root / "campaigns" / "watched").glob("runs/*/*/cell-summary.json")
+    cell = json.loads(path.read_text())
+    assert (cell["outcome"], cell["host"]["capacity"]["profiles"]) == ("passed", {"default": "observability"}), done.stdout
+    ours = ("label=pytest-staging.campaign=watched", "label=com.docker.compose.service=prometheus", "event=start")
+    asked = [part for one in ours for part in ("--filter", one)]
+    assert engine("events", "--since", f"{began:.0f}", "--until", f"{time.time():.0f}", *asked) != "", "it was there"
+    assert stacks(engine, "watched") == []
