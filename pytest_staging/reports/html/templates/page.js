@@ -28,6 +28,7 @@
   const tip = document.getElementById("tip");
   const spoken = document.getElementById("spoken");
   let lit = null;
+  let keyed = false;
   const hide = () => {
     tip.hidden = true;
     if (lit) lit.classList.remove("lit");
@@ -47,6 +48,9 @@
       return part;
     }));
     tip.hidden = false;
+    put(mark);
+  };
+  const put = (mark) => {
     const at = mark.getBoundingClientRect();
     const own = tip.getBoundingClientRect();
     const left = Math.min(Math.max(at.left + at.width / 2 - own.width / 2, 8), innerWidth - own.width - 8);
@@ -64,6 +68,7 @@
     let place = -1;
     const go = (to) => {
       place = Math.min(Math.max(to, 0), marks.length - 1);
+      keyed = true;
       show(marks[place]);
       spoken.textContent = marks[place].dataset.tip.replaceAll(" | ", ", ");
     };
@@ -73,6 +78,7 @@
         const far = reach(mark, event.clientX, event.clientY);
         if (far < least) { least = far; best = mark; }
       }
+      keyed = false;
       if (best) show(best); else hide();
     });
     plot.addEventListener("pointerleave", hide);
@@ -88,5 +94,6 @@
       event.preventDefault();
     });
   }
-  addEventListener("scroll", hide, {passive: true});
+  // The page scrolls to what takes the focus: what the keyboard shows goes along, what the mouse points at does not.
+  addEventListener("scroll", () => { if (keyed && lit) put(lit); else hide(); }, {passive: true});
 })();
