@@ -134,4 +134,6 @@ def _read_json(path: Path) -> Any:
 
 
 def _again(folder: Path) -> str:
-    return f"Collect it again: staging-manager evidence collect --campaign-id {folder.parent.name} --replace"
+    home = folder.parent
+    name = home.name if folder.name == FOLDER and (home / CAMPAIGN).is_file() else "ID"
+    return f"Collect it again: staging-manager evidence collect --campaign-id {name} --replace"

@@ -50,7 +50,9 @@ def judge_evidence(policy: ThroughputPolicy, gathered: Gathered, candidates: Seq
     """Of all candidates of the campaign, or of those that are named."""
     rows = [row for row in gathered.comparison.get("rows", ()) if not candidates or row["candidate_slug"] in candidates]
     missing = [*_absent(policy, gathered, rows)]
-    regressions = [_named(row, row["reason"]) for row in rows if row["verdict"] == "regression"]
+    # An advisory metric is shown and not counted, here as in the verdict; a trigger may name it all the same.
+    counted = [row for row in rows if not row.get("advisory")]
+    regressions = [_named(row, row["reason"]) for row in counted if row["verdict"] == "regression"]
     breaches: list[str] = []
     for trigger in policy.evidence.rollback_triggers:
         found, unknown = _breach(trigger, rows, gathered.snapshots)

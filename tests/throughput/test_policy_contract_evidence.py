@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from policies import make_policy
 
+from pytest_staging.model.errors import EvidenceMissing
+from pytest_staging.throughput.bundle import load_bundle
 from pytest_staging.throughput.judging import Answer, Gathered, judge_evidence, worsening
 
 API = "http://127.0.0.1:8642"
@@ -119,6 +122,23 @@ def test_a_regression_is_a_rollback() -> None:
     """TP-05: no critical regression."""
     rows = [*gathered().comparison["rows"], row("heap_peak", 1, 2, verdict="regression", reason="is worse")]
     assert judge_evidence(POLICY, gathered(rows)).answer is Answer.ROLL_BACK
+
+
+def test_a_regression_of_an_advisory_metric_is_none() -> None:
+    """TP-05: it is shown and not counted, as in the campaign's own verdict."""
+    more = {"verdict": "regression", "reason": "is worse", "advisory": True}
+    finding = judge_evidence(POLICY, gathered([*gathered().comparison["rows"], row("gc_pause", 1, 2, **more)]))
+    assert (finding.answer, finding.regressions) == (Answer.ACCEPT, ())
+
+
+def test_evidence_that_is_not_there_names_no_campaign_that_is_none(tmp_path: Path) -> None:
+    """TP-05: the command that is recommended is about the campaign whose folder it lies in, or says ID."""
+    with pytest.raises(EvidenceMissing, match="--campaign-id ID --replace"):
+        load_bundle(tmp_path / "elsewhere")
+    (tmp_path / "c1").mkdir()
+    (tmp_path / "c1" / "campaign.json").touch()
+    with pytest.raises(EvidenceMissing, match="--campaign-id c1 --replace"):
+        load_bundle(tmp_path / "c1" / "evidence")
 
 
 @pytest.mark.parametrize(
