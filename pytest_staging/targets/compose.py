@@ -101,6 +101,7 @@ class ComposeTarget:
             try:
                 yield
             finally:
+                # Cells remove their own. What an engine that is gone keeps is removed by whoever leases next.
                 with suppress(StagingError):
                     self._reap()
 
