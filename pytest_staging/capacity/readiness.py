@@ -13,6 +13,9 @@ from pytest_staging.model.capacity import ContainerFacts
 SETTLED_S = 30.0
 """A container that was restarted counts as flapping until it has run for so long."""
 
+UNCHECKED_S = 2.0
+"""A container without a health check counts as starting until then: one that ends at once looks well at first."""
+
 
 class State(str, Enum):
     """In the order of how bad it is."""
@@ -139,7 +142,11 @@ def _running_state(one: ContainerFacts) -> tuple[State, str]:
         return State.DEGRADED, "starting: no health check has passed yet"
     if one.restarts and one.up_s < SETTLED_S:
         return State.DEGRADED, f"flapping: restarted {one.restarts} times, the last {one.up_s:.0f} s ago"
-    return State.HEALTHY, "health check passes" if one.health == "healthy" else "runs"
+    if one.health == "healthy":
+        return State.HEALTHY, "health check passes"
+    if one.up_s < UNCHECKED_S:
+        return State.DEGRADED, f"starting: it has no health check, and has not run for {UNCHECKED_S:g} s yet"
+    return State.HEALTHY, "runs"
 
 
 def matrix_data(matrix: Matrix) -> Mapping[str, object]:

@@ -89,8 +89,9 @@ def _ports(published: Mapping[str, Any]) -> dict[int, int]:
 
 
 def _epoch_s(text: str) -> float:
-    """The engine's instants have nanoseconds, which Python does not read."""
+    """The engine's instants are UTC with nanoseconds, which Python does not read; without fraction `Z` follows."""
+    whole, _, fraction = text.rstrip("Z").partition(".")
     try:
-        return datetime.fromisoformat(text[:19] + "+00:00").timestamp()
+        return datetime.fromisoformat(f"{whole[:19]}.{fraction[:6]:0<6}+00:00").timestamp()
     except ValueError:
         return 0.0

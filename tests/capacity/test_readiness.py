@@ -30,6 +30,9 @@ STATES: dict[str, tuple[ContainerFacts, State, str]] = {
     "unhealthy": (container(health="unhealthy", health_output="no"), State.UNHEALTHY, "health check fails: no"),
     "flapping": (container(health="healthy", restarts=3, up_s=2.0), State.DEGRADED, "restarted 3 times, the last 2 s"),
     "settled": (container(health="healthy", restarts=3, up_s=60.0), State.HEALTHY, "health check passes"),
+    "new and unchecked": (container(up_s=0.4), State.DEGRADED, "starting: it has no health check, and has not run for"),
+    "unchecked": (container(up_s=2.4), State.HEALTHY, "runs"),
+    "new and checked": (container(up_s=0.4, health="healthy"), State.HEALTHY, "health check passes"),
     "restarting": (container(state="restarting", restarts=4, exit_code=7), State.UNHEALTHY, "restarting, 4 times"),
     "exited": (container(state="exited", exit_code=3), State.UNHEALTHY, "ended with status 3"),
     "paused": (container(state="paused"), State.UNHEALTHY, "paused"),
@@ -48,7 +51,7 @@ def test_each_state_of_a_container_is_judged(name: str) -> None:
     assert EXIT_CODES[found.state] == {"healthy": 0, "degraded": 3, "unhealthy": 1}[state.value]
     if state is State.HEALTHY:
         assert found.next == "staging-manager capacity evidence wide --env dev"
-    elif facts.state in ("running", "exited") and facts.health != "starting":
+    elif facts.state in ("running", "exited") and not found.rows[0].detail.startswith("starting"):
         assert found.next == "docker logs --tail 50 x-api-1"
 
 
@@ -115,7 +118,9 @@ def test_the_engines_own_record_is_read() -> None:
         },
         "NetworkSettings": {"Ports": {"80/tcp": [{"HostPort": "8123"}], "53/udp": [{"HostPort": "53"}], "9/tcp": None}},
     }
-    found = parse_container(facts, 160.0)
+    found = parse_container(facts, 160.623456)
     assert (found.name, found.service, found.restarts, found.restarts_itself) == ("p_api_1", "api", 2, True)
-    assert (found.up_s, found.ports, found.health_output) == (60.0, {80: 8123}, "no route")
+    assert (found.up_s, found.ports, found.health_output) == (60.5, {80: 8123}, "no route")
+    facts["State"] = {"StartedAt": "1970-01-01T00:01:40Z"}
+    assert parse_container(facts, 160.0).up_s == 60.0
     assert parse_container({"Id": "x"}, 0.0).state == "unknown"
