@@ -65,4 +65,4 @@ say "ruff"; "$VENV/bin/ruff" check .
 say "mypy"; "$VENV/bin/mypy"
 say "pytest"
 # Most tests wait for services, hosts and engines. Tests of one file share what they start, so they stay together.
-exec "$VENV/bin/python" -m pytest -n "${STAGING_TEST_WORKERS:-2}" --dist loadfile --durations=10
+exec scripts/lib/steady.sh "$VENV/bin/python" -n "${STAGING_TEST_WORKERS:-2}" --dist loadfile --durations=10
