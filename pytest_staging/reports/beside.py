@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pytest_staging.reports.markdown import NOTHING, show_estimate, show_interval, show_value, show_verdict
+from pytest_staging.wording import number_of
 
 AGREE = {True: "overlap", False: "apart", None: NOTHING}
 
@@ -15,7 +16,7 @@ def render_beside(data: Mapping[str, Any]) -> Iterator[str]:
     first, second = data["campaigns"]
     for name, one in (("A", first), ("B", second)):
         against = f"{', '.join(one['candidate_slugs'])} against {one['baseline_slug']}"
-        verdict, runs = one["verdict"].upper(), f"{one['runs']} runs, {one['created_at']}"
+        verdict, runs = one["verdict"].upper(), f"{number_of(one['runs'], 'run')}, {one['created_at']}"
         yield f"{name} {one['campaign_id']}: {verdict}, {against}, {runs}"
     yield from (f"Note: {note}." for note in data["notes"])
     yield ""

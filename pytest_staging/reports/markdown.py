@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pytest_staging.model.record import CampaignRecord
+from pytest_staging.wording import number_of
 
 NOTHING = "–"
 
@@ -71,7 +72,8 @@ def render_report(aggregate: Mapping[str, Any]) -> str:
 
 def render_headline(aggregate: Mapping[str, Any]) -> list[str]:
     """What a reader wants first: the verdict and why, then how much it rests on."""
-    cells = f"{aggregate['cells_passed']} of {aggregate['cells_planned']} cells measured, {aggregate['runs']} runs"
+    runs = number_of(aggregate["runs"], "run")
+    cells = f"{aggregate['cells_passed']} of {aggregate['cells_planned']} cells measured, {runs}"
     if aggregate["smoke"]:
         return ["Smoke campaign: it shows that the wiring works, nothing else. No verdict.", f"{cells}."]
     stopped = f", stopped by the rule: {aggregate['stopped']}" if aggregate["stopped"] else ""

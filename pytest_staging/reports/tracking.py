@@ -9,6 +9,7 @@ from typing import Any
 from pytest_staging.model.record import CampaignRecord
 from pytest_staging.reports.aggregate import dump
 from pytest_staging.reports.markdown import show_estimate, show_interval, show_value, show_verdict
+from pytest_staging.wording import number_of
 
 LONGEST_MEASURE = 64  # characters in the name of a measure of Bencher's
 BASELINE, CANDIDATE = "baseline", "candidate"
@@ -57,7 +58,7 @@ def _entries(record: CampaignRecord, higher: bool) -> Iterator[dict[str, Any]]:
 
 
 def _extra(record: CampaignRecord, side: str, row: Mapping[str, Any]) -> str:
-    lines = [f"median of {row[side]['n']} runs, campaign {record.campaign.campaign_id}"]
+    lines = [f"median of {number_of(row[side]['n'], 'run')}, campaign {record.campaign.campaign_id}"]
     if side == CANDIDATE:
         change = "difference from" if row["absolute"] else "ratio to"
         lines.append(f"{change} {record.campaign.baseline_slug}: {show_estimate(row)} (95 %: {show_interval(row)})")

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from pytest_staging.session.progress import Busy, Progress, Ratios
+from pytest_staging.wording import number_of
 
 if TYPE_CHECKING:
     from rich.style import Style
@@ -167,7 +168,7 @@ def _name_width(longest: int, columns: int, rest: int) -> int:
 
 
 def _counted(number: int | None, noun: str) -> str:
-    return "" if number is None else f"{number} {noun}{'' if number == 1 else 's'}"
+    return "" if number is None else number_of(number, noun)
 
 
 def _widest(texts: Iterable[str]) -> int:

@@ -16,6 +16,7 @@ from pytest_staging.model.campaign import Campaign
 from pytest_staging.reports.markdown import render_headline, render_missing
 from pytest_staging.reports.terminal import render_fitted, wrap, wrap_command
 from pytest_staging.stats import detectable
+from pytest_staging.wording import number_of
 
 MISSING_SHOWN = 10
 CAMPAIGN = "--staging-campaign"
@@ -28,7 +29,9 @@ def render_header(campaign: Campaign, benchmark: Benchmark, finished: int) -> li
     one = campaign
     kind = "smoke campaign" if one.smoke else "campaign"
     again = f", {finished} finished before" if finished else ""
-    runs = f"up to {one.runs} runs (looks at {', '.join(map(str, one.looks))})" if one.looks else f"{one.runs} runs"
+    runs = number_of(one.runs, "run")
+    if one.looks:
+        runs = f"up to {runs} (looks at {', '.join(map(str, one.looks))})"
     return [
         f"staging: {kind} {one.campaign_id}: {', '.join(one.candidate_slugs)} against {one.baseline_slug}",
         f"staging: {runs} × modes {', '.join(one.platform_modes)} × {len(one.slugs)} versions = {len(one.cells)} cells"
@@ -52,7 +55,7 @@ def render_generator(campaign: Campaign, calibration: Calibration | None) -> str
 def render_power(campaign: Campaign, benchmark: Benchmark) -> str:
     """What the number of runs can and cannot show, whatever the noise turns out to be."""
     able = detectable(campaign.runs, counted_comparisons(campaign, benchmark))
-    runs, over = f"{campaign.runs} runs", f"over {able.comparisons} comparisons"
+    runs, over = number_of(campaign.runs, "run"), f"over {number_of(able.comparisons, 'comparison')}"
     if campaign.smoke:
         return "a smoke campaign gives no verdict"
     if able.can_regress:

@@ -13,6 +13,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from pytest_staging.wording import number_of
+
 from .comparison import Comparison
 from .power import ALPHA, SMALLEST_PASS, detectable
 
@@ -151,25 +153,25 @@ def campaign_verdict(verdicts: Mapping[str, MetricVerdict]) -> tuple[Verdict, st
     unclear = [name for name, verdict in counted.items() if verdict is not Verdict.PASS]
     if unclear:
         return Verdict.INCONCLUSIVE, f"neither passed nor regressed: {', '.join(unclear)}"
-    return Verdict.PASS, f"within tolerance: all {_plural(len(counted), 'counted metric')}"
+    return Verdict.PASS, f"within tolerance: all {number_of(len(counted), 'counted metric')}"
 
 
 def _notes(blocks: int, comparisons: int) -> tuple[str, ...]:
     able = detectable(blocks, comparisons)
     notes = []
     if not able.can_pass:
-        notes.append(f"{_plural(blocks, 'block')} cannot show a pass; that needs {able.pass_needs}")
+        notes.append(f"{number_of(blocks, 'block')} cannot show a pass; that needs {able.pass_needs}")
     if comparisons and not able.can_regress:
-        over = _plural(comparisons, "comparison")
+        over = number_of(comparisons, "comparison")
         notes.append(
-            f"{_plural(blocks, 'block')} cannot show a regression over {over}; that needs {able.regression_needs}"
+            f"{number_of(blocks, 'block')} cannot show a regression over {over}; that needs {able.regression_needs}"
         )
     return tuple(notes)
 
 
 def _why_inconclusive(comparison: Comparison, worse: bool) -> str:
     if comparison.n < SMALLEST_PASS:
-        return f"only {_plural(comparison.n, 'complete block')}; a pass needs {SMALLEST_PASS}"
+        return f"only {number_of(comparison.n, 'complete block')}; a pass needs {SMALLEST_PASS}"
     estimate = _estimate(comparison)
     allowed = _amount(comparison, comparison.tau)
     if comparison.switched and not comparison.tau:
@@ -196,7 +198,3 @@ def _estimate(comparison: Comparison) -> str:
 def _amount(comparison: Comparison, size: float) -> str:
     """A non-negative size on the scale of `shift`, in words: a percentage, or absolute in the metric's unit."""
     return f"{size:.4g}" if comparison.absolute else f"{math.expm1(size) * 100.0:.3g} %"
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -11,6 +11,7 @@ from pytest_staging.ssh.files import QUICK_S, safe_path
 from pytest_staging.ssh.host import MARKER, SYNC_DEADLINE_S
 from pytest_staging.targets.local import LEASE_MARK
 from pytest_staging.targets.remote_lease import read_leases
+from pytest_staging.wording import number_of
 
 LEASE_LABEL = "pytest-staging.lease"
 NOT_OURS = 3
@@ -77,7 +78,7 @@ def clean(connection: SshConnection, host: HostSpec, *, dry_run: bool = False, f
         if not force:  # somebody may have come meanwhile
             _require_free(connection, host)
         _remove(connection, root, images)
-    return [*removed, f"{root}: {versions.strip()} versions, {int(kib) / 1024:.1f} MiB"]
+    return [*removed, f"{root}: {number_of(int(versions), 'version')}, {int(kib) / 1024:.1f} MiB"]
 
 
 def _remove(connection: SshConnection, root: str, images: list[str]) -> None:

@@ -235,7 +235,7 @@ def test_clean(host: LabHost, run: Run) -> None:
     code, would, error = run(hosts, "clean", "--dry-run")
     assert (code, error) == (0, "")
     assert would.splitlines()[0] == f"vm-1: would remove 1 processes of {WORK}/lease"
-    assert would.splitlines()[1].startswith(f"vm-1: would remove {WORK}: 1 versions, ")
+    assert would.splitlines()[1].startswith(f"vm-1: would remove {WORK}: 1 version, ")
     assert host.processes("sleep 99")
     code, out, error = run(hosts, "clean")
     assert (code, out, error) == (0, would.replace("would remove", "removed"), "")

@@ -38,7 +38,7 @@ def test_interrupted(spec: HostSpec, lab_host: LabHost) -> None:
     SshTarget("lab", spec).host.prepare()
     lab_host.sh("mkdir -p /srv/to-clean/slot-2/lease /srv/to-clean/0/versions/a; rm -rf /srv/to-clean/lease")
     assert lab_host.sh(f"cat /srv/to-clean/{MARKER}") == "pytest-staging"
-    assert clean_at(spec)[-1].startswith("/srv/to-clean: 1 versions, ")
+    assert clean_at(spec)[-1].startswith("/srv/to-clean: 1 version, ")
     assert lab_host.sh("ls -d /srv/to-clean 2>/dev/null || true") == ""
 
 

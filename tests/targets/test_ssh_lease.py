@@ -183,7 +183,7 @@ def test_clean(ssh: Place, lab_host: LabHost, tmp_path: Path) -> None:
     would = clean(connection, spec, dry_run=True)
     assert lab_host.processes("probe.py")
     assert would[0] == "1 processes of /srv/cleaned/lease"
-    assert would[1].startswith("/srv/cleaned: 1 versions, ")
+    assert would[1].startswith("/srv/cleaned: 1 version, ")
     assert clean(connection, spec) == would
     assert lab_host.processes("probe.py") == []
     assert lab_host.sh("ls /srv") == lab_host.sh("ls /srv | grep -v cleaned")

@@ -14,6 +14,7 @@ from pytest_staging.model.benchmark import LoadShape, MetricSpec
 from pytest_staging.model.campaign import CellSummary
 from pytest_staging.model.record import CampaignRecord
 from pytest_staging.reports.html.forest import ICONS
+from pytest_staging.wording import number_of
 
 TAILS_SHOWN = 40
 TAIL_LENGTH = 4000
@@ -113,9 +114,9 @@ def state_setting(record: CampaignRecord) -> list[tuple[str, str, str]]:
          f"in {' and '.join(one.platform_modes)}; functions {', '.join(one.functions)}"),
         ("Where", f"{one.target}: {where or 'no host yet'}", ", ".join(cpus)),
         ("Load", f"{one.load_tool['name']} {one.load_tool['version']}",
-         f"{load.users} user{'s' if load.users > 1 else ''}, {rate}, {load.duration_s:g} s a cell"),
+         f"{number_of(load.users, 'user')}, {rate}, {load.duration_s:g} s a cell"),
         ("Measured", f"{found['cells_passed']} of {found['cells_planned']} cells",
-         f"{found['runs']} runs, {_span(record.summaries)}"),
+         f"{number_of(found['runs'], 'run')}, {_span(record.summaries)}"),
     ]  # fmt: skip
 
 

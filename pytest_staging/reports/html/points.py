@@ -12,6 +12,7 @@ from pytest_staging.model.record import CampaignRecord
 from pytest_staging.reports.html.drawing import PAPER, TIP, axis, draw, rows_of
 from pytest_staging.reports.html.scales import value_axis
 from pytest_staging.reports.markdown import NOTHING, show_value
+from pytest_staging.wording import number_of
 
 if TYPE_CHECKING:
     import altair
@@ -279,7 +280,9 @@ def _text(metric: str, mode: str, unit: str, values: Mapping[str, Sequence[float
         known = [value for value in one if value is not None]
         if known:
             ends = f"from {show_value(min(known), unit)} to {show_value(max(known), unit)}"
-            said.append(f"{slug} median {show_value(statistics.median(known), unit)}, {ends}, {len(known)} runs")
+            said.append(
+                f"{slug} median {show_value(statistics.median(known), unit)}, {ends}, {number_of(len(known), 'run')}"
+            )
         else:
             said.append(f"{slug} no values")
-    return f"{metric} in {mode} over {runs} runs: {'; '.join(said)}."
+    return f"{metric} in {mode} over {number_of(runs, 'run')}: {'; '.join(said)}."
