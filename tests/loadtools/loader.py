@@ -63,7 +63,8 @@ def report(request: dict[str, object], rows: list[Row]) -> None:
     if request["rate_rps"]:
         achieved = len(rows) / request["duration_s"]
         late = sum(late for _, _, _, late in rows)
-        pace = {"intended_rps": request["rate_rps"], "achieved_rps": achieved, "late": late}
+        dropped = max(0, int(request["rate_rps"] * request["duration_s"]) - 1 - len(rows))
+        pace = {"intended_rps": request["rate_rps"], "achieved_rps": achieved, "dropped": dropped, "late": late}
         result["pace"] = {**pace, "from_intended_start": True}
     Path(request["result"]).write_text(json.dumps(result))
 

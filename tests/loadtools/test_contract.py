@@ -8,11 +8,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from loading import CountingServer, Loaded, make_request, run_tool, serving
+from loading import CountingServer, Loaded, first_good, make_request, nobody, run_tool, serving
 from packaging.version import Version
 from toolcases import CASES, Case, percentile_of
 
@@ -31,13 +31,22 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 
 @pytest.fixture(scope="module", params=CASES, ids=lambda case: case.id)
-def closed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Closed]:
+def closed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Closed:
     """One closed run of each tool, which several tests look at."""
     case: Case = request.param
     tool = case.tool()
-    with serving(delay_s=DELAY_S) as server:
-        loaded = run_tool(tool, case.request(tmp_path_factory.mktemp(case.id), server.url, warm_up_s=WARM_UP_S))
-        yield case, tool, loaded, server
+
+    def load(folder: Path) -> tuple[Loaded, CountingServer]:
+        with serving(delay_s=DELAY_S) as server:
+            return run_tool(tool, case.request(folder, server.url, warm_up_s=WARM_UP_S)), server
+
+    def both_parts(made: tuple[Loaded, CountingServer]) -> bool:
+        run, server = made
+        start_s = (run.ready_s or 0.0) + WARM_UP_S
+        return run.status != 0 or (server.seen(0.0, start_s) > 20 and server.seen(start_s, start_s + 1.0) > 100)
+
+    loaded, server = first_good(load, tmp_path_factory.mktemp(case.id), both_parts)
+    return case, tool, loaded, server
 
 
 def parse(tool: LoadTool, run: Loaded) -> LoadResult:
@@ -51,10 +60,11 @@ def test_the_window_alone_is_measured(closed: Closed) -> None:
     _, tool, run, server = closed
     assert run.status == 0, run.log
     result = parse(tool, run)
-    seconds = result.duration_s or run.request.load.duration_s
-    assert 50 < result.requests <= len(server.paths)
-    assert result.requests == pytest.approx(len(server.paths) * seconds / (WARM_UP_S + seconds), rel=0.6)
-    assert result.requests < 0.95 * len(server.paths)
+    assert run.ready_s
+    start_s = run.ready_s + WARM_UP_S
+    before, within = server.seen(0.0, start_s), server.seen(start_s, start_s + (result.duration_s or 1.0))
+    assert result.requests == pytest.approx(within, rel=0.5)
+    assert 0 < result.requests < len(server.paths) - before / 2
     assert result.failures == 0
     assert set(server.paths) == {"/invoke/echo"}
     assert server.bodies == {b'{"text": "hello"}'}
@@ -65,7 +75,9 @@ def test_latencies_or_percentiles(closed: Closed) -> None:
     _, tool, run, _ = closed
     result = parse(tool, run)
     p50, p95, p99 = (percentile_of(result, name) for name in ("p50", "p95", "p99"))
-    assert DELAY_S * 1000 <= p50 <= p95 <= p99 < 1000
+    assert DELAY_S * 1000 <= p50 <= p95 <= p99 < run.lasted_s * 1000
+    # Each user waited for one after the other: half of them took that long together at least, and there was that time.
+    assert p50 * result.requests / 2 < run.request.load.users * run.lasted_s * 1000
     assert list(result.latencies_ms) == sorted(result.latencies_ms)
     assert bool(result.latencies_ms) != bool(result.percentiles_ms)
     assert not result.missing
@@ -126,10 +138,14 @@ def test_a_missing_tool(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_failing_server(case: Case, tmp_path: Path) -> None:
     """XP-06: failed requests are a result, not a crash, and have no latency that counts."""
     tool = case.tool()
+
+    def load(folder: Path) -> Loaded:
+        run = run_tool(tool, case.request(folder, server.url, warm_up_s=0.0))
+        assert run.status == 0, run.log
+        return run
+
     with serving(status=503, delay_s=0.005) as server:
-        run = run_tool(tool, case.request(tmp_path, server.url, warm_up_s=0.0))
-    assert run.status == 0, run.log
-    result = parse(tool, run)
+        result = parse(tool, first_good(load, tmp_path, lambda run: parse(tool, run).requests > 0))
     assert 0 < result.failures == result.requests <= len(server.paths)
     assert not result.latencies_ms
     assert not result.percentiles_ms
@@ -139,9 +155,13 @@ def test_a_failing_server(case: Case, tmp_path: Path) -> None:
 def test_nobody_answers(case: Case, tmp_path: Path) -> None:
     """XP-06: a refused connection is never a measurement without failures."""
     tool = case.tool()
-    with serving() as server:
-        url = server.url
-    run = run_tool(tool, case.request(tmp_path, url, warm_up_s=0.0, users=case.processes))
+
+    def one_tried(run: Loaded) -> bool:
+        return run.status != 0 or case.id == "h2load" or parse(tool, run).requests > 0
+
+    with nobody() as url:
+        request = {"warm_up_s": 0.0, "users": case.processes}
+        run = first_good(lambda folder: run_tool(tool, case.request(folder, url, **request)), tmp_path, one_tried)
     if run.status != 0:
         assert "connect" in run.log.lower()
         return
@@ -162,15 +182,24 @@ def test_an_open_load(case: Case, tmp_path: Path) -> None:
         with pytest.raises(LoadUnfit, match=rf"^{case.id} makes closed load only"):
             tool.build_command(request)
         return
-    with serving() as server:
-        run = run_tool(tool, case.request(tmp_path, server.url, rate=rate, duration_s=2.0, **load))
-    assert run.status == 0, run.log
-    result = parse(tool, run)
-    assert result.pace
-    assert result.pace.intended_rps == rate
-    assert result.pace.achieved_rps == pytest.approx(rate, rel=0.06)
-    assert result.requests == pytest.approx(rate * 2.0, rel=0.06)
-    assert (result.pace.dropped or 0) <= 2
+
+    def measure(folder: Path) -> LoadResult:
+        with serving() as server:
+            run = run_tool(tool, case.request(folder, server.url, rate=rate, duration_s=2.0, **load))
+        assert run.status == 0, run.log
+        result = parse(tool, run)
+        assert result.pace
+        assert result.pace.intended_rps == rate
+        # On a machine that is too busy some are not sent, and that is said.
+        assert result.requests + (result.pace.dropped or 0) >= rate * 2.0 * 0.94
+        return result
+
+    def kept(result: LoadResult) -> bool:
+        pace, close = result.pace, pytest.approx(rate, rel=0.06)
+        return bool(pace and pace.achieved_rps == close and result.requests / 2.0 == close and (pace.dropped or 0) <= 2)
+
+    result = first_good(measure, tmp_path, kept)
+    assert kept(result), result
 
 
 def test_a_rate_that_cannot_be_made(case: Case, tmp_path: Path) -> None:
@@ -242,3 +271,10 @@ def worker_of(pid: int) -> int:
     """The tool itself: the driver's child, or the process where there is no driver."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return int(children[0]) if children else pid
+
+
+def alive(pid: int) -> bool:
+    try:
+        return bool(Path(f"/proc/{pid}/cmdline").read_bytes())
+    except OSError:  # it went between two looks
+        return False

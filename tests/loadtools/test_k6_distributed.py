@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from loading import CountingServer, Loaded, run_tool, serving
+from loading import CountingServer, Loaded, at_once, first_good, run_tool, serving
 from test_contract import wait_for
 from toolcases import full_request, give_up, has_program, percentile_of
 
@@ -34,16 +36,29 @@ def run(tmp_path: Path) -> Run:
     if not has_program("k6"):
         give_up("k6 is not installed", exempt=True)
 
-    def running(script: str | None = None, delay_s: float = 0.004, **load: Any) -> tuple[Loaded, CountingServer]:
+    def running(
+        script: str | None = None, delay_s: float = 0.004, at_least: int = 0, **load: Any
+    ) -> tuple[Loaded, CountingServer]:
         path = None
         if script is not None:
             path = tmp_path / "mine.js"
             path.write_text(script)
-        with serving(delay_s=delay_s) as server:
-            values = {"duration_s": 1.0, "processes": 2, "users": 4, **load}
-            return run_tool(K6Tool(), full_request(tmp_path / "cell", server.url, script=path, **values)), server
+
+        def once(folder: Path) -> tuple[Loaded, CountingServer]:
+            with serving(delay_s=delay_s) as server:
+                values = {"duration_s": 1.0, "processes": 2, "users": 4, **load}
+                return run_tool(K6Tool(), full_request(folder, server.url, script=path, **values)), server
+
+        # At least so many requests in the window.
+        return first_good(once, tmp_path / "cell", lambda ran: seen_within(*ran) >= at_least)
 
     return running
+
+
+def seen_within(done: Loaded, server: CountingServer) -> int:
+    """How many requests came in the window."""
+    start_s = (done.ready_s or 0.0) + done.request.load.warm_up_s
+    return server.seen(start_s, start_s + done.request.load.duration_s)
 
 
 def read(done: Loaded) -> LoadResult:
@@ -57,20 +72,35 @@ def share(request: LoadRequest, number: int) -> Points:
     return read_points(request.folder / f"k6-points-{number}.json", 0.0, 1e12)
 
 
+def under_way(request: LoadRequest, number: int) -> list[tuple[float, float]]:
+    """Begin and end of each request of one process, in epoch seconds."""
+    lines = map(json.loads, (request.folder / f"k6-points-{number}.json").read_text().splitlines())
+    told = [one["data"] for one in lines if (one["metric"], one["type"]) == ("http_req_duration", "Point")]
+    ends_s = [epoch_s(one["time"]) for one in told]
+    return [(end_s - one["value"] / 1000, end_s) for end_s, one in zip(ends_s, told, strict=True)]
+
+
+def epoch_s(instant: str) -> float:
+    """Of an instant with any number of digits, as Go writes it."""
+    minute, seconds, zone = re.fullmatch(r"(.{16}):([\d.]+)(.+)", instant).groups()  # type: ignore[union-attr]
+    return datetime.fromisoformat(minute + zone.replace("Z", "+00:00")).timestamp() + float(seconds)
+
+
 def test_a_closed_load_is_shared(run: Run) -> None:
     """XP-06: two processes have the users of one; the result is every single request of both, as the server saw it."""
-    done, server = run(warm_up_s=0.0)
+    done, server = run(warm_up_s=0.0, at_least=100)
     result = read(done)
     shares = [share(done.request, number) for number in range(2)]
     assert sum(one.total for one in shares) == len(server.paths)
-    assert min(one.total for one in shares) > 0.3 * len(server.paths)
-    assert len(result.latencies_ms) == result.requests == pytest.approx(len(server.paths), rel=0.1)
+    # How many requests each sends is the machine's affair: how many users it has shows in those that wait at a time.
+    assert [at_once(under_way(done.request, number)) for number in range(2)] == [2, 2]
+    assert len(result.latencies_ms) == result.requests == pytest.approx(seen_within(done, server), rel=0.25)
     assert result.facts == {"source": "points", "schedule": "contract", "processes": 2}
 
 
 def test_percentiles_are_of_all_requests(run: Run) -> None:
     """XP-06: a percentile is taken of all latencies together: percentiles of the processes are never averaged."""
-    done, _ = run(warm_up_s=0.0)
+    done, _ = run(warm_up_s=0.0, at_least=100)
     result = read(done)
     slow = done.request.folder / "k6-points-1.json"
     # As if one had seen everything a hundred times slower.
@@ -142,7 +172,7 @@ def test_one_that_is_killed(tmp_path: Path) -> None:
             children = Path(f"/proc/{driver.pid}/task/{driver.pid}/children").read_text().split()
             assert len(children) == 2
             os.kill(int(children[1]), signal.SIGKILL)
-            assert driver.wait(10) == 137
+            assert driver.wait(30) == 137
         finally:
             driver.kill()
             driver.wait()

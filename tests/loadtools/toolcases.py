@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -107,6 +108,13 @@ def give_up(reason: str, exempt: bool = False) -> NoReturn:
     if os.environ.get("STAGING_REQUIRE_LAB") == "1" and not exempt:
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+def milliseconds(printed: str) -> float:
+    """What a tool prints as 850us, 850µs, 4.2ms or 1.02s."""
+    found = re.fullmatch(r"([\d.]+)(us|µs|ms|s)", printed)
+    assert found, printed
+    return float(found[1]) * {"us": 0.001, "µs": 0.001, "ms": 1.0, "s": 1000.0}[found[2]]
 
 
 def percentile_of(result: LoadResult, name: str) -> float:

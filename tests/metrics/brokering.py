@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import random
+import socket
 import subprocess
 import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,17 +75,27 @@ def running_broker(folder: Path) -> Iterator[Broker]:
     """Skips when RabbitMQ is not installed."""
     if not SERVER.exists():
         give_up("RabbitMQ is not installed; scripts/lab/rabbitmq.sh installs and starts it")
-    port = random.randrange(26000, 32000, 10)
+    port = free_ports()
     environment = {**os.environ, "STAGING_RABBITMQ_FOLDER": str(folder), "STAGING_RABBITMQ_PORT": str(port + 5),
                    "STAGING_RABBITMQ_API_PORT": str(port), "STAGING_RABBITMQ_USER": USER,
-                   "STAGING_RABBITMQ_PASSWORD": PASSWORD}  # fmt: skip
-    done = subprocess.run([SCRIPT], env=environment, capture_output=True, text=True, timeout=120)
+                   "STAGING_RABBITMQ_PASSWORD": PASSWORD, "STAGING_RABBITMQ_TIMEOUT_S": "200"}  # fmt: skip
+    done = subprocess.run([SCRIPT], env=environment, capture_output=True, text=True, timeout=240)
     try:
         if done.returncode:
             give_up(f"RabbitMQ cannot be started: {done.stderr[-500:]}")
         yield Broker(done.stdout.split()[1], environment)
     finally:
-        subprocess.run([SCRIPT, "stop"], env=environment, capture_output=True, timeout=120, check=True)
+        subprocess.run([SCRIPT, "stop"], env=environment, capture_output=True, timeout=240, check=True)
+
+
+def free_ports() -> int:
+    """The first of ten ports that nobody has: others of this machine may have chosen some too."""
+    while True:
+        port = random.randrange(26000, 32000, 10)
+        with ExitStack() as taken, suppress(OSError):
+            for number in range(port, port + 10):
+                taken.enter_context(socket.socket()).bind(("127.0.0.1", number))
+            return port
 
 
 class Consumer(threading.Thread):
@@ -93,12 +104,16 @@ class Consumer(threading.Thread):
     def __init__(self, broker: Broker, queue: str, batch: int, pause_s: float) -> None:
         super().__init__(daemon=True)
         self._broker, self._queue, self._batch, self._pause_s = broker, queue, batch, pause_s
-        self.go, self.emptied_s = threading.Event(), 0.0
+        # The last messages were taken between these two.
+        self.go, self.asked_s, self.emptied_s = threading.Event(), 0.0, 0.0
 
     def run(self) -> None:
         self.go.wait(60)
-        while self._broker.take(self._queue, self._batch):
-            self.emptied_s = time.monotonic()
+        while True:
+            asked_s = time.monotonic()
+            if not self._broker.take(self._queue, self._batch):
+                return
+            self.asked_s, self.emptied_s = asked_s, time.monotonic()
             threading.Event().wait(self._pause_s)
 
 

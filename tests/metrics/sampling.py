@@ -50,7 +50,7 @@ class StandIn:
 def spec(kind: str, **more: Any) -> SourceSpec:
     """A source that samples fast; `names` are given as SeriesSpec's own arguments."""
     names = {name: SeriesSpec(**{**one, "how": How(one["how"])}) for name, one in more.pop("names", {}).items()}
-    return SourceSpec(kind=SourceKind(kind), names=names or None, **{"interval_s": 0.01, "timeout_s": 0.5, **more})
+    return SourceSpec(kind=SourceKind(kind), names=names or None, **{"interval_s": 0.01, "timeout_s": 10.0, **more})
 
 
 def observe(

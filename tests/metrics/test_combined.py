@@ -91,7 +91,7 @@ def test_what_is_the_cells_own_failure(tmp_path: Path, error: Exception) -> None
 def test_nobody_waits_for_another(tmp_path: Path) -> None:
     """A source that hangs holds up neither the load's end nor the last sample of another."""
     with serving(hang) as hanging, serving(scrape(5, 1.0), scrape(5, 1.5)) as fine:
-        slow = ServiceMetrics(spec("service", timeout_s=1.0, names={"slow": {"name": "slow", "how": "peak"}}))
+        slow = ServiceMetrics(spec("service", timeout_s=60.0, names={"slow": {"name": "slow", "how": "peak"}}))
         quick = ServiceMetrics(spec("service", interval_s=60.0))
         both = CombinedMetrics([At(slow, url_of(hanging)), At(quick, url_of(fine))])
         sampling = both.observe("", JVM, StandIn(), tmp_path / "samples.json")
@@ -99,8 +99,9 @@ def test_nobody_waits_for_another(tmp_path: Path) -> None:
         wait_for(lambda: hanging.count and fine.count)
         began = time.perf_counter()
         sampling.end()
-        assert time.perf_counter() - began < 0.5
-        wait_for(lambda: fine.count == 2, 0.9)
+        wait_for(lambda: fine.count == 2)
+        assert time.perf_counter() - began < 60 / 2
+        hanging.closing.set()
         reading = sampling.finish()
         sampling.close()
     assert reading.metrics["gc_pause"] == 500.0

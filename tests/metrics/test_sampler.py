@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import statistics
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from answering import serving
@@ -23,7 +24,7 @@ MICROMETER = "".join(
 
 
 def joined(sampler: Sampler) -> Recording:
-    return sampler.join(5.0)
+    return sampler.join(30.0)
 
 
 def test_a_sample_that_fails_costs_only_itself() -> None:
@@ -57,7 +58,7 @@ def test_one_that_never_ends_is_given_up() -> None:
 
     sampler = Sampler(probe, 0.001)
     sampler.begin()
-    assert asked.wait(5)
+    assert asked.wait(30)
     recording = sampler.join(0.05)
     released.set()
     wait_for(lambda: not [one for one in threading.enumerate() if one.name == "metrics"])
@@ -95,16 +96,24 @@ def test_a_dear_source_is_asked_less_often(cost_s: float) -> None:
 
 
 def test_what_a_sample_of_an_endpoint_costs() -> None:
-    """SM-08: 500 lines of a JVM's metrics, twice a second, at less than 1 % of one CPU."""
+    """SM-08: 500 lines of a JVM's metrics, twice a second, at less than 1 % of one CPU: that is 5 ms for a sample on a
+    machine that squares a hundred thousand numbers in this time, and in proportion on others."""
     text = MICROMETER + scrape(5, 1)
     with serving(text) as server:
         observation = ServiceMetrics(spec("service")).observe(url_of(server), JVM, StandIn())
         observation._scrape()
-        costs = []
-        for _ in range(30):
-            before = time.thread_time()
-            observation._scrape()
-            costs.append(time.thread_time() - before)
+        cost_s = cpu_seconds(observation._scrape)
         observation.close()
-    print(f"a sample costs {sorted(costs)[15] * 1000:.2f} ms of CPU")
-    assert sorted(costs)[15] * 2 < 0.01
+    allowed_s = cpu_seconds(lambda: sum(one * one for one in range(100_000)))
+    print(f"a sample costs {cost_s * 1000:.2f} ms of CPU, of {allowed_s * 1000:.2f}")
+    assert cost_s < allowed_s
+
+
+def cpu_seconds(what: Callable[[], object]) -> float:
+    """Of this thread, the median of thirty times."""
+    costs = []
+    for _ in range(30):
+        before_s = time.thread_time()
+        what()
+        costs.append(time.thread_time() - before_s)
+    return statistics.median(costs)

@@ -357,7 +357,10 @@ def test_a_block_that_hangs_is_ended_with_all_that_it_started(shop: pytest.Pytes
     """RB-02: the deadline holds, and nothing is left behind."""
     pid = shop.path / "pid"
     write(shop, f"<!-- staging: run timeout=1 -->\n```bash\nsleep 600 & echo $! > {pid}\nwait\n```\n")
-    assert "docs/guide.md:2: the block did not end within 1 s" in said(gate(shop))
+    for _ in range(4):  # on a busy machine it may be ended before it has begun anything
+        assert "docs/guide.md:2: the block did not end within 1 s" in said(gate(shop))
+        if pid.exists() and pid.read_text().strip():
+            break
 
     def gone() -> bool:
         status = Path(f"/proc/{pid.read_text().strip()}/stat")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -15,7 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -27,10 +28,10 @@ ROOT = Path(__file__).resolve().parents[2]
 VERSIONS = ("baseline", "nodelay", "eager-buffers")
 MODES = ("jvm", "native")
 MIB = 1024 * 1024
-BUILD_TIMEOUT_S = 60.0
-READY_TIMEOUT_S = 20.0
-REPLY_TIMEOUT_S = 10.0
-STOP_TIMEOUT_S = 5.0
+BUILD_TIMEOUT_S = 180.0
+READY_TIMEOUT_S = 60.0
+REPLY_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 20.0  # less than the 30 s for which the JVM's server keeps an idle connection
 
 Key = tuple[str, str]
 
@@ -188,8 +189,7 @@ def build(version: str, mode: str, folder: Path, flags: tuple[str, ...] = ()) ->
 def running(version: str, mode: str, command: list[str], folder: Path) -> Iterator[Service]:
     """A started service that answers its health check; whatever happens, it is gone afterwards."""
     require_tool(command[0])
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
+    port = free_port()
     environment = {
         **os.environ,
         "STAGING_HOST": "127.0.0.1",
@@ -208,6 +208,14 @@ def running(version: str, mode: str, command: list[str], folder: Path) -> Iterat
     finally:
         process.kill()
         process.wait(STOP_TIMEOUT_S)
+
+
+def free_port() -> int:
+    """One that nobody is given meanwhile: the system chooses higher ones by itself."""
+    while True:
+        port = random.randrange(20000, 26000)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def wait_until_healthy(service: Service, log: Path) -> None:
@@ -588,21 +596,22 @@ def test_sigterm_ends_the_service_with_zero(start: Callable[[str, str], Any], ve
 def test_sigterm_lets_the_request_in_hand_finish(start: Callable[[str, str], Any], mode: str) -> None:
     """A request that is being worked on when SIGTERM comes still gets its whole answer."""
     with start("baseline", mode) as service, Client(service.port) as client:
+        before_s = used_s(service)
         client.send(build_request("POST", "/invoke/collatz", b'{"limit":1000000}'))
-        wait_until_busy(service)
+        wait_until_busy(service, before_s)
         assert stop(service) == 0
         assert json.loads(client.read_reply().body) == {"limit": 1000000, "start": 837799, "length": 525}
 
 
-def wait_until_busy(service: Service) -> None:
-    """Until the process has used 50 ms of processor time more than at first, which only the computation can explain."""
+def used_s(service: Service) -> float:
+    fields = Path(f"/proc/{service.process.pid}/stat").read_text().rpartition(") ")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-    def used_s() -> float:
-        fields = Path(f"/proc/{service.process.pid}/stat").read_text().rpartition(") ")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-    first, deadline = used_s(), time.monotonic() + STOP_TIMEOUT_S
-    while used_s() < first + 0.05:
+def wait_until_busy(service: Service, before_s: float) -> None:
+    """Until the process has used 50 ms of processor time more than before, which only the computation can explain."""
+    deadline = time.monotonic() + STOP_TIMEOUT_S
+    while used_s(service) < before_s + 0.05:
         assert time.monotonic() < deadline, "the request never began"
 
 
@@ -636,22 +645,23 @@ def test_native_service_is_clean_under_sanitizers(tmp_path: Path, version: str) 
     assert (code, log) == (0, "")
 
 
-def median_latency_s(service: Service) -> float:
-    """On one keep-alive connection, after the first requests, whose packets the kernel acknowledges at once."""
+def typical_latency_s(service: Service) -> float:
+    """The lower quartile on one keep-alive connection, which a busy machine leaves alone longer than the median; after
+    the first requests, whose packets the kernel acknowledges at once."""
     latencies: list[float] = []
     with Client(service.port) as client:
         for _ in range(45):
             began = time.perf_counter()
             assert client.request("POST", "/invoke/collatz", b'{"limit":100}').status == 200
             latencies.append(time.perf_counter() - began)
-    return statistics.median(latencies[18:])
+    return statistics.quantiles(latencies[18:], n=4)[0]
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_nodelay_is_far_faster_on_keep_alive(start: Callable[[str, str], Any], mode: str) -> None:
-    """The median latency of nodelay is at most a quarter of the baseline's, measured in one run."""
+    """The typical latency of nodelay is at most a quarter of the baseline's, measured in one run."""
     with start("baseline", mode) as baseline, start("nodelay", mode) as candidate:
-        assert median_latency_s(candidate) <= median_latency_s(baseline) / 4
+        assert typical_latency_s(candidate) <= typical_latency_s(baseline) / 4
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -21,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "metrics"))
 
 from brokering import PASSWORD, USER, Broker, running_broker  # noqa: E402
+from test_service import free_port  # noqa: E402
 
 VERSIONS = ("baseline", "nodelay", "eager-buffers")
 TEXT = {"text": "one two, two " + "x" * 1000}
@@ -51,10 +51,8 @@ def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 @contextmanager
 def running(program: Program, environment: Mapping[str, str]) -> Iterator[httpx.Client]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    own = {"PATH": os.environ["PATH"], "STAGING_HOST": "127.0.0.1", "STAGING_PORT": port, **environment}
+    port = free_port()
+    own = {"PATH": os.environ["PATH"], "STAGING_HOST": "127.0.0.1", "STAGING_PORT": str(port), **environment}
     process = subprocess.Popen(program[0], env=own, stdout=subprocess.DEVNULL)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20, trust_env=False) as client:
@@ -65,7 +63,7 @@ def running(program: Program, environment: Mapping[str, str]) -> Iterator[httpx.
                 except httpx.HTTPError:
                     return False
 
-            wait_for(answers, 30)
+            wait_for(answers, 60)
             yield client
     finally:
         process.kill()

@@ -161,15 +161,17 @@ def test_same_size_and_time_at_once(tree: Path, index: TreeIndex) -> None:
         assert index.fingerprint(tree) == durable.fingerprint_tree(tree)
 
 
-def stop_clock(monkeypatch: pytest.MonkeyPatch, changed_ns: int) -> None:
-    """Every change happened at `changed_ns`, as if within one tick of a coarse clock."""
+def stop_clock(monkeypatch: pytest.MonkeyPatch, changed_ns: int, now_ns: int) -> None:
+    """Every change happened at `changed_ns`, as if within one tick of a coarse clock; and it stays `now_ns`."""
     real = fingerprint._facts
+    monkeypatch.setattr(time, "time_ns", lambda: now_ns)
     monkeypatch.setattr(fingerprint, "_facts", lambda status: (*real(status)[:2], changed_ns, *real(status)[3:]))
 
 
 def test_within_one_tick(tree: Path, index: TreeIndex, monkeypatch: pytest.MonkeyPatch) -> None:
     """SM-05: as above, made certain."""
-    stop_clock(monkeypatch, time.time_ns() | 1)
+    now_ns = time.time_ns() | 1
+    stop_clock(monkeypatch, now_ns, now_ns)
     before = index.fingerprint(tree)
     change_and_restore_times(tree / "build.sh")
     assert index.fingerprint(tree) == durable.fingerprint_tree(tree) != before
@@ -193,8 +195,8 @@ def test_who_is_remembered(
     """SM-05: no file that changed within the margin, or in the future; stamps without fine digits need a longer one."""
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree" / "file").write_text("")
-    changed_ns = (time.time_ns() - age_ns) // 1_000_000 * 1_000_000 + fine
-    stop_clock(monkeypatch, changed_ns)
+    now_ns = time.time_ns()
+    stop_clock(monkeypatch, (now_ns - age_ns) // 1_000_000 * 1_000_000 + fine, now_ns)
     written = []
     for _ in range(2):
         index.fingerprint(tmp_path / "tree")

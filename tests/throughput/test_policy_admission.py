@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from serving import FakeBroker, Served, fake_broker, quick_policy, served
@@ -34,36 +35,56 @@ def api(tmp_path_factory: pytest.TempPathFactory, broker: FakeBroker) -> Iterato
         yield one
 
 
+class Noting(Admission):
+    """Notes when it asked, and the limit that it was told."""
+
+    def __init__(self, base_url: str) -> None:
+        self.told: list[tuple[float, int]] = []
+        super().__init__(base_url)
+
+    def ask(self) -> bool:
+        asked_s = time.monotonic()
+        if answered := super().ask():
+            self.told.append((asked_s, self.limit("heavy")))
+        return answered
+
+    def told_since(self, instant_s: float) -> list[int]:
+        return [limit for asked_s, limit in self.told if asked_s >= instant_s]
+
+
 def test_an_override_reaches_every_worker_within_a_second(api: Served) -> None:
-    """TP-04: an override takes effect for all clients within 1 s: ten of them, each asking by itself."""
-    clients = [Admission(api.url) for _ in range(10)]
+    """TP-04: an override takes effect for all clients within 1 s: ten of them, each asking by itself twice a second,
+    and whatever was asked after it is answered by it. How long that takes is for perf/policy.py to hold."""
+    clients = [Noting(api.url) for _ in range(10)]
     try:
         for client in clients:
             wait_for(lambda one=client: one.limit("heavy") == 6)  # type: ignore[misc]
         api.call("PUT", "override", {"preset": "conservative", "ttl_seconds": 600})
         began_s = time.monotonic()
         for client in clients:
-            wait_for(lambda one=client: one.limit("heavy") == 2)  # type: ignore[misc]
-        lasted_s = time.monotonic() - began_s
+            assert client.refresh_s <= 0.5
+            assert set(wait_for(lambda one=client: one.told_since(began_s))) == {2}  # type: ignore[misc]
         assert clients[0].admits("heavy", 1)
         assert not clients[0].admits("heavy", 2)
     finally:
         api.call("DELETE", "override")
         for client in clients:
             client.close()
-    assert lasted_s < 1.0 + clients[0].timeout_s, f"{lasted_s:.2f} s; perf/policy.py holds the limit of 1 s"
 
 
-def test_the_last_state_holds_until_it_is_stale(tmp_path: Path, broker: FakeBroker) -> None:
+def test_the_last_state_holds_until_it_is_stale(
+    tmp_path: Path, broker: FakeBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """TP-02: when the API is away the last limits hold, then the floors that it told; when it is back, its limits."""
     with served(tmp_path, quick_policy(broker.url)) as one:
         wait_for(lambda: not one.status()["fail_safe"])
-        client = Limits(one.url, stale_s=1.5)
+        client = Limits(one.url, stale_s=600.0)
         assert client.ask()
         one.kill()
         assert not client.ask()
         assert (client.limit("heavy"), client.fail_safe) == (6, False)
-        wait_for(lambda: client.fail_safe)
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + 600))
+        assert client.fail_safe
         assert (client.limit("heavy"), client.limit("quick")) == (2, 4)
         assert "does not tell" in client.problem
 

@@ -10,6 +10,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -23,6 +24,7 @@ from serving import Served, manager, served
 from test_policy_evidence import campaign
 from workspaces import give_up, make_workspace, wait_for, write_benchmark
 
+from pytest_staging.durable import read_tail
 from pytest_staging.throughput import admission
 
 WORKING = Path(__file__).with_name("working.py")
@@ -113,15 +115,23 @@ def is_calm(status: dict[str, Any]) -> bool:
     return not status["policy_active"] and not status["fail_safe"]
 
 
+def end_when_watched(publisher: subprocess.Popen[bytes], folder: Path) -> None:
+    """Ends who publishes as soon as the campaign has seen the queue."""
+    until_s = time.monotonic() + 300
+    while time.monotonic() < until_s and '"during"' not in read_tail(folder / "policy-status.jsonl"):
+        time.sleep(0.1)
+    publisher.kill()
+
+
 @pytest.fixture
 def workspace(tmp_path: Path) -> Path:
     """What a campaign measures while the workers work: a service, and the queue of the expensive class."""
-    root = make_workspace(tmp_path / "workspace", duration_s=0.5)
+    root = make_workspace(tmp_path / "workspace", duration_s=1.0)
     source = {"kind": "rabbitmq", "url": "http://127.0.0.1:1", "queue": "jobs.heavy", "user_env": "POLICY_USER",
               "password_env": "POLICY_PASSWORD", "lag_s": 1, "drain_timeout_s": 60}  # fmt: skip
     metric = {"unit": "s", "direction": "lower", "tolerance": 0.5, "advisory": True}
     write_benchmark(
-        root, duration_s=0.5, platform_modes=["native"], sources=[{"kind": "service"}, source],
+        root, duration_s=1.0, platform_modes=["native"], sources=[{"kind": "service"}, source],
         metrics={"p95": {**metric, "unit": "ms"}, "queue_depth_peak": metric, "queue_drain_time": metric},
     )  # fmt: skip
     (root / "pytest.ini").write_text("[pytest]\nstaging_required_modes = native\n")
@@ -160,7 +170,7 @@ def test_the_whole_story(
 
         # Many expensive jobs take all slots, and the quick ones wait, until the policy acts.
         began = time.time()
-        on.start("publish", "heavy", "120", "0").wait(30)
+        on.start("publish", "heavy", "120", "0").wait(60)
         status = until(lambda shown: shown["policy_active"] and not shown["fail_safe"], api)
         assert status["active_preset"] == "balanced"
         until(lambda shown: shown["class_states"][1]["active_parallelism"] == 1, api)
@@ -173,18 +183,21 @@ def test_the_whole_story(
             latencies = [one["latency_s"] for one in on.jobs("quick", began)]
             return len(latencies) > 30 and statistics.median(latencies[-20:]) < max(latencies) / 4
 
-        wait_for(recovered, 40)
+        wait_for(recovered, 120)
         assert max(one["latency_s"] for one in on.jobs("quick", began)) >= worst
+        if on.broker.depth("jobs.heavy") < 40:  # on a slow machine that took long
+            on.start("publish", "heavy", "60", "0").wait(60)
         throttled = time.time()
         wait_for(lambda: len(on.jobs("heavy", throttled)) >= 5)
         assert {one["limit"] for one in on.jobs("heavy", throttled)} <= {1, 2}
 
         # An override wins over it, ends by itself, and what was set is back.
-        done = api.policy("override", "--preset", "aggressive", "--ttl", "3s", "--why", "clear the backlog")
+        done = api.policy("override", "--preset", "aggressive", "--ttl", "10m", "--why", "clear the backlog")
         assert done.returncode == 0, done.stderr
         assert until(lambda shown: shown["active_preset"] == "aggressive", api)["policy_active"]
         overridden = time.time()
         wait_for(lambda: any(one["limit"] >= 3 for one in on.jobs("heavy", overridden)))
+        assert api.policy("override", "--preset", "aggressive", "--ttl", "1s").returncode == 0
         assert until(lambda shown: shown["active_preset"] == "balanced", api)["requested_preset"] == "balanced"
         assert [one["what"] for one in api.call("GET", "audit")["entries"]][:2] == ["override-ended", "override"]
         until(is_calm, api)
@@ -195,8 +208,13 @@ def test_the_whole_story(
         (workspace / "deploy").mkdir()
         shutil.copy(tmp_path / "deploy" / "throughput.yaml", workspace / "deploy" / "throughput.yaml")
         assert api.policy("set", "--preset", "aggressive").returncode == 0
-        on.start("publish", "heavy", "220", "0").wait(30)
+        on.start("publish", "heavy", "220", "0").wait(60)
+        # However long the campaign takes to begin, the queue is still full then.
+        more = on.start("publish", "heavy", "100000", "20")
+        watching = threading.Thread(target=end_when_watched, args=(more, workspace / "campaigns" / "bad"), daemon=True)
+        watching.start()
         ran = campaign(workspace, "bad", "--staging-policy-api", api.url)
+        watching.join(60)
         assert manager(workspace, "evidence", "collect", "--campaign-id", "bad").returncode == 0, ran.stdout
         checked = manager(workspace, "evidence", "check", "--campaign-id", "bad")
         assert checked.returncode == 1, checked.stdout + checked.stderr

@@ -22,7 +22,8 @@ def broker() -> Iterator[FakeBroker]:
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory, broker: FakeBroker) -> Iterator[Served]:
     environment = {"STAGING_POLICY_TOKENS": f"ann operate {OPERATE}"}
-    with served(tmp_path_factory.mktemp("page"), quick_policy(broker.url), environment=environment) as one:
+    policy = quick_policy(broker.url, max_age_s=1.2)
+    with served(tmp_path_factory.mktemp("page"), policy, environment=environment) as one:
         one.token = OPERATE
         wait_for(lambda: not one.status()["fail_safe"])
         yield one
