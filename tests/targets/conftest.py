@@ -63,7 +63,8 @@ def build_probe(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Ite
         if stage not in built:
             # An image without a name goes with the last one that a test made from it, in the middle of a build too.
             name = f"staging-targets-test:{stage}-{token[:12]}"
-            built[stage] = engine("build", "--quiet", "--network", "none", "--target", stage, "--tag", name, str(folder))
+            command = ("build", "--quiet", "--network", "none", "--target", stage, "--tag", name)
+            built[stage] = engine(*command, str(folder))
             named.append(name)
         return built[stage]
 
