@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from workspaces import give_up, wait_for
+from workspaces import free_port, give_up, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "scripts/e2e-k3s-helm.sh"
@@ -168,9 +167,7 @@ def start_sshd(folder: Path) -> Iterator[Sshd]:
         (tools / name).symlink_to(found)
     for name in ("host_key", "login key"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True, timeout=10)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        sshd = Sshd(folder, probe.getsockname()[1])
+    sshd = Sshd(folder, free_port())
     (folder / "authorized").write_text((folder / "login key.pub").read_text())
     (folder / "config").write_text(
         f"Port {sshd.port}\nListenAddress 127.0.0.1\nHostKey {folder}/host_key\nPidFile none\n"
