@@ -81,11 +81,17 @@ def run(place: Place, *arguments: str, generation: int = 2) -> Any:
     return run_campaign(place.root, *arguments, env={**place.environment, **more}, timeout_s=590)
 
 
-def stacks(engine: Engine, campaign: str) -> list[str]:
-    """What is left of a campaign's cells, by its label."""
-    ours = f"label=pytest-staging.campaign={campaign}"
-    found = engine("ps", "--all", "--quiet", "--filter", ours).split()
-    return found + engine("network", "ls", "--quiet", "--filter", ours).split()
+def labels(place: Place, campaign: str) -> list[str]:
+    """By which an engine finds what a campaign's cells made; another run on this machine may call one the same."""
+    ours = (f"campaign={campaign}", f"lease={lease_of(place.root) / 'local.lease'}")
+    return [word for one in ours for word in ("--filter", f"label=pytest-staging.{one}")]
+
+
+def stacks(engine: Engine, place: Place, campaign: str) -> list[str]:
+    """What is left of a campaign's cells."""
+    ours = labels(place, campaign)
+    found = engine("ps", "--all", "--quiet", *ours).split()
+    return found + engine("network", "ls", "--quiet", *ours).split()
 
 
 def test_two_profiles_are_compared_like_two_versions(place: Place, engine: Engine) -> None:
@@ -103,7 +109,7 @@ def test_two_profiles_are_compared_like_two_versions(place: Place, engine: Engin
     assert campaign["target"] == PROFILES
     assert campaign["versions"]["wide"] == campaign["versions"]["baseline"], "the same snapshot"
     assert set(campaign["target_files"]) == {"deploy/capacity.yaml", "deploy/compose.yaml"}
-    assert stacks(engine, "two") == []
+    assert stacks(engine, place, "two") == []
     compose = place.root / "deploy" / "compose.yaml"
     whole = compose.read_text()
     compose.write_text(whole + "# changed\n")
@@ -134,7 +140,7 @@ def test_a_stack_that_does_not_get_ready_fails_its_cell(place: Place, engine: En
     assert done.returncode == 1
     assert "profile baseline did not get ready: " in done.stdout, done.stdout
     assert "worker: ended with status 4" in done.stdout, done.stdout
-    assert stacks(engine, "broken") == []
+    assert stacks(engine, place, "broken") == []
     assert [path.name for path in lease_of(place.root).glob("stack-*")] == []
 
 
@@ -174,9 +180,9 @@ def test_a_cell_under_the_profile_that_is_watched(place: Place, engine: Engine) 
     data = yaml.safe_load((place.root / "benchmark" / "queue.yaml").read_text())
     data["load"]["rate"] = 10  # so that the queue need not be waited for
     (place.root / "benchmark" / "watched.yaml").write_text(yaml.safe_dump(data, sort_keys=False))
-    ours = ("label=pytest-staging.campaign=watched", "label=com.docker.compose.service=prometheus", "event=start")
+    ours = ("label=com.docker.compose.service=prometheus", "event=start")
     # Listened to while it happens: an engine remembers only its last 256 events, and other tests make some too.
-    filters = [part for one in ours for part in ("--filter", one)]
+    filters = [*labels(place, "watched"), *(part for one in ours for part in ("--filter", one))]
     with seen(engine, "--since", f"{time.time() - 1:.0f}", *filters) as told:
         target = ("--benchmark-path", "benchmark/watched.yaml", "--staging-target", "compose:observability")
         done = run(place, *given, *target, generation=1)
@@ -185,4 +191,4 @@ def test_a_cell_under_the_profile_that_is_watched(place: Place, engine: Engine) 
     assert cell["outcome"] == "passed", done.stdout
     assert cell["host"]["capacity"]["profiles"] == {"default": "observability"}
     assert "prometheus" in "".join(told), "it was there"
-    assert stacks(engine, "watched") == []
+    assert stacks(engine, place, "watched") == []
