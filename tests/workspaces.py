@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import random
+import socket
 import sys
 import textwrap
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -115,6 +118,18 @@ def wait_for(what: Callable[[], T], deadline_s: float = 20.0) -> T:
             return found
         time.sleep(0.005)
     pytest.fail(f"still waiting after {deadline_s:g} s")
+
+
+def free_port() -> int:
+    """A port for a server that takes one by its number a while later.
+
+    None of those that the kernel gives to whoever asks for any: until then one of them may be another test's.
+    """
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def give_up(reason: str) -> NoReturn:

@@ -72,7 +72,7 @@ def resolved(folder: Path, *names: str, variables: Mapping[str, str] | None = No
     return resolve([folder / name for name in names or ("compose.yaml",)], variables or {}, read_file, shown)
 
 
-def manager(root: Path, *arguments: str, env: Mapping[str, str] | None = None, timeout_s: float = 60.0):
+def manager(root: Path, *arguments: str, env: Mapping[str, str] | None = None, timeout_s: float = 180.0):
     """The real program, as a process of its own, with this environment and no other."""
     return subprocess.run(
         [sys.executable, "-m", "pytest_staging", "--root", str(root), "capacity", *arguments],

@@ -215,7 +215,7 @@ def test_a_campaign_that_takes_the_lease_ends_no_command(tmp_path: Path, lease_f
     thread.start()
     wait_for(lambda: session_of(tmp_path))
     with LocalTarget().lease("a campaign", 10):
-        assert ended == [], "it still runs"
+        assert ended in ([], [None]), "it still runs, if taking the lease was not slower than its deadline"
     thread.join(30)
     assert ended == [None], "its own deadline ended it"
 

@@ -25,7 +25,7 @@ def run(root: Path, *arguments: str, cwd: Path | None = None) -> subprocess.Comp
     """The program as a user runs it; fails when it shows a traceback."""
     done = subprocess.run(
         [sys.executable, "-m", "pytest_staging", "--root", str(root), *arguments],
-        cwd=cwd or root, capture_output=True, text=True, timeout=60,
+        cwd=cwd or root, capture_output=True, text=True, timeout=180,
     )  # fmt: skip
     assert "Traceback" not in done.stdout + done.stderr, done.stderr
     return done
@@ -189,7 +189,7 @@ def test_a_reader_that_has_seen_enough(root: Path) -> None:
     try:
         done = subprocess.run(
             [sys.executable, "-u", "-m", "pytest_staging", "schema", "benchmark"],
-            stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60, cwd=root,
+            stdout=writing, stderr=subprocess.PIPE, text=True, timeout=180, cwd=root,
         )  # fmt: skip
     finally:
         os.close(writing)

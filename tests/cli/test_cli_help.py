@@ -36,7 +36,7 @@ def subparsers() -> dict[str, argparse.ArgumentParser]:
 
 
 def run(*arguments: str, program: str = "python -m") -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*PROGRAMS[program], *arguments], capture_output=True, text=True, timeout=60)
+    return subprocess.run([*PROGRAMS[program], *arguments], capture_output=True, text=True, timeout=180)
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

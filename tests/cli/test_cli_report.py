@@ -42,7 +42,7 @@ def report(root, *arguments, cwd=None, env=None):
     """The program as a user runs it; its output as bytes."""
     done = subprocess.run(
         [sys.executable, "-m", "pytest_staging", "--root", str(root), "report", *arguments],
-        cwd=cwd or root, env={**os.environ, **(env or {})}, capture_output=True, timeout=60, check=False,
+        cwd=cwd or root, env={**os.environ, **(env or {})}, capture_output=True, timeout=180, check=False,
     )
     assert b"Traceback" not in done.stderr, done.stderr.decode()
     return done
@@ -188,7 +188,7 @@ def test_a_reader_that_stops_early_is_no_error(root):
     """XP-05: `report ... | head` ends quietly."""
     done = subprocess.run(
         f"{sys.executable} -m pytest_staging --root {root} report c --format json | head -c 1",
-        shell=True, capture_output=True, text=True, timeout=60, check=False,
+        shell=True, capture_output=True, text=True, timeout=180, check=False,
     )
     assert (done.stdout, done.stderr) == ("{", "")
 

@@ -28,7 +28,7 @@ from pytest_staging.images.container import ClassicBuilder
 from pytest_staging.store import Workspace
 from pytest_staging.targets import procfs
 
-DEADLINE_S = 60.0
+DEADLINE_S = 120.0
 MARK = "staging.images-test"
 PLAIN = "FROM scratch\nCOPY data /data\n"
 # Says that it began, then waits to be killed, and may go on talking; its argument tells the test's own from any other.
@@ -146,12 +146,12 @@ class ImageWorkspace:
 
     def await_build(self) -> None:
         """Until SLEEPING sleeps."""
-        wait_for(self.processes)
+        wait_for(self.processes, DEADLINE_S)
 
     def await_quiet(self) -> None:
         """Until no build of this workspace is left in the engine. Fails when one stays."""
-        wait_for(lambda: not self.processes())
-        wait_for(lambda: not self.containers())
+        wait_for(lambda: not self.processes(), DEADLINE_S)
+        wait_for(lambda: not self.containers(), DEADLINE_S)
 
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "pytest_staging", "--root", str(self.root), *arguments]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from dockering import Engine
-from image_workspaces import FAILING, PLAIN, SLEEPING, ImageWorkspace
+from image_workspaces import DEADLINE_S, FAILING, PLAIN, SLEEPING, ImageWorkspace
 from private_engine import PrivateEngine, private_engine
 from workspaces import give_up
 
@@ -101,7 +101,7 @@ def test_a_build_that_takes_too_long(place: ImageWorkspace, talking: bool) -> No
     took_s = time.monotonic() - started
     place.await_quiet()
     assert caught.value.__traceback__
-    assert 2.0 <= took_s < 3.5  # a timeout between two lines alone would make it 2 s after the last line
+    assert 2.0 <= took_s < DEADLINE_S  # with a timeout between two lines alone, one that talks would never end
     assert place.processes() == []
     assert place.entries() == []
 

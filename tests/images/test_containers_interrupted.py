@@ -115,7 +115,7 @@ def test_jobs_run_side_by_side(place: ImageWorkspace) -> None:
     """
     three(place, SLEEPING, SLEEPING, SLEEPING)
     with place.building("--jobs", "2") as process:
-        wait_for(lambda: len(place.processes()) == 2)
+        wait_for(lambda: len(place.processes()) == 2, DEADLINE_S)
         listed = ["ps", "-o", "pgid=", "--ppid", str(process.pid)]
         groups = subprocess.run(listed, capture_output=True, text=True, check=True, timeout=20).stdout.split()
         started = time.monotonic()

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 START_ENGINE = ROOT / "scripts/lab/start-engine.sh"
 BASE_IMAGES = ROOT / "scripts/lab/base-images.sh"
 INSTALL_TIMEOUT_S = 900.0
-CALL_TIMEOUT_S = 60.0
+CALL_TIMEOUT_S = 120.0
 NOT_POSSIBLE_HERE = 2  # a lab script's exit code when it names what the machine lacks
 
 

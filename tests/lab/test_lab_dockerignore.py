@@ -9,6 +9,7 @@ import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from dockering import CALL_TIMEOUT_S, Engine, give_up
@@ -33,7 +34,9 @@ def context(tmp_path: Path) -> Path:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(name)
     (tmp_path / "link").symlink_to("dir")
-    (tmp_path / "Dockerfile").write_text('FROM scratch\nCOPY . /context/\nCMD ["nothing"]\n')
+    # Of its own: another run on this machine must not get, and remove, the same image.
+    label = f"LABEL staging.lab={uuid4().hex}"
+    (tmp_path / "Dockerfile").write_text(f'FROM scratch\n{label}\nCOPY . /context/\nCMD ["nothing"]\n')
     return tmp_path
 
 

@@ -6,22 +6,22 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from workspaces import give_up, wait_for
+from workspaces import free_port, give_up, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "scripts/e2e-k3s-helm.sh"
 RECORDING = Path(__file__).resolve().parent / "recording"
-RUN_TIMEOUT_S = 30.0
+RUN_TIMEOUT_S = 120.0
+GONE_TIMEOUT_S = 20.0
 TOOLS = (
     "bash", "sh", "env", "timeout", "tar", "mkdir", "rm", "rmdir", "cat", "cp", "mv", "grep", "sed", "awk", "sleep",
     "find", "sort", "head", "tail", "cut", "tr", "sha256sum", "mktemp", "ln", "dirname", "touch", "setsid", "python3",
@@ -109,14 +109,18 @@ class Lab:
                 yield process
             finally:
                 for pid in session_members(process.pid):
-                    os.kill(pid, signal.SIGKILL)
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
 
     def remnants(self) -> list[str]:
-        """Files of the script on both machines, and its ssh processes."""
+        """Files of the script on both machines, and its ssh processes that do not end within some seconds."""
         temporary = Path(self.settings["TMPDIR"])
         project = Path(self.settings["E2E_REMOTE_PROJECT_DIR"])
+        until = time.monotonic() + GONE_TIMEOUT_S
+        while (processes := [line for line in command_lines() if str(temporary) in line]) and time.monotonic() < until:
+            time.sleep(0.02)  # the one that the others shared goes after them
         files = [str(path) for folder in (temporary, project) if folder.exists() for path in folder.iterdir()]
-        return files + [line for line in command_lines() if str(temporary) in line]
+        return files + processes
 
 
 def session_members(session: int) -> list[int]:
@@ -163,9 +167,7 @@ def start_sshd(folder: Path) -> Iterator[Sshd]:
         (tools / name).symlink_to(found)
     for name in ("host_key", "login key"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True, timeout=10)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        sshd = Sshd(folder, probe.getsockname()[1])
+    sshd = Sshd(folder, free_port())
     (folder / "authorized").write_text((folder / "login key.pub").read_text())
     (folder / "config").write_text(
         f"Port {sshd.port}\nListenAddress 127.0.0.1\nHostKey {folder}/host_key\nPidFile none\n"
@@ -226,7 +228,7 @@ def alive(pid: int) -> bool:
 
 
 def wait_gone(pid: int) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + GONE_TIMEOUT_S
     while alive(pid):
         if time.monotonic() > deadline:
             pytest.fail(f"process {pid} is still there")

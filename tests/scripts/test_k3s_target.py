@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from k3s_lab import IMAGE, NAMED_BY_CONTENT, ROOT, Lab
-from workspaces import wait_for
+from workspaces import free_port, wait_for
 
 from pytest_staging.campaign.service import launch
 from pytest_staging.model.building import Image
@@ -44,9 +43,7 @@ def deployment(folder: Path) -> Deployment:
 
 def test_a_cell_on_k3s(lab: Lab, tmp_path: Path) -> None:
     """SM-06: deployed over SSH, healthy at the node port, its log fetched, and all of it gone at the end."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     (lab.there.state / "node_port").write_text(str(port))
     lab.there.wish("serve")
     target = make_target(lab)

@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
 
+import pytest
 from workspaces import give_up, wait_for
 
+from pytest_staging.ssh import link
 from pytest_staging.ssh.config import Endpoint, resolve_endpoint
 from pytest_staging.ssh.connection import SshConnection
 
@@ -27,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 IMAGE = "staging-lab/host"
 LABEL = "staging.lab-ssh-test"
 NOT_POSSIBLE_HERE = 2
-CALL_TIMEOUT_S = 60.0
+CALL_TIMEOUT_S = 120.0
 START_TIMEOUT_S = 60.0
 INSTALL_TIMEOUT_S = 900.0
 NOTICE_S = 15.0
@@ -53,6 +55,54 @@ def call(*command: str | Path, stdin: bytes = b"") -> str:
     done = subprocess.run(command, input=stdin, env=environment, capture_output=True, timeout=CALL_TIMEOUT_S)
     assert done.returncode == 0, f"{command}\n{(done.stdout + done.stderr).decode(errors='replace')}"
     return done.stdout.decode().strip()
+
+
+def _succeeds(*command: str) -> bool:
+    try:
+        call(*command)
+    except AssertionError:
+        return False
+    return True
+
+
+class Stopwatch:
+    """Seconds within its context, less those in which this process was not let run: a fault cannot be noticed then."""
+
+    TICK_S = 0.05
+
+    def __enter__(self) -> Stopwatch:
+        self._over, self._lost_s = threading.Event(), 0.0
+        self._began = time.monotonic()
+        threading.Thread(target=self._watch, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended = time.monotonic()
+        self._over.set()
+
+    @property
+    def seconds(self) -> float:
+        return (self._ended if self._over.is_set() else time.monotonic()) - self._began - self._lost_s
+
+    def _watch(self) -> None:
+        over = False
+        while not over:
+            asked = time.monotonic()
+            over = self._over.wait(self.TICK_S)
+            self._lost_s += max(0.0, time.monotonic() - asked - self.TICK_S)
+
+
+@contextmanager
+def noticed(within_s: float = NOTICE_S) -> Iterator[None]:
+    """Fails when the block takes longer."""
+    with Stopwatch() as watch:
+        yield
+    assert watch.seconds < within_s
+
+
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on three seconds of silence are enough to give a host up: for faults that have happened already."""
+    monkeypatch.setattr(link, "TICK_S", 0.3)
 
 
 def make_key(path: Path, passphrase: str = "", kind: str = "ed25519") -> Path:
@@ -96,7 +146,10 @@ class LabHost:
         return " ".join(self.sh(f"cat /etc/ssh/ssh_host_{kind}_key.pub").split()[:2])
 
     def docker(self, *arguments: str) -> None:
-        call("docker", *arguments, self.container)
+        if arguments == ("pause",):  # on a busy machine the freezer gives up now and then
+            wait_for(lambda: _succeeds("docker", "pause", self.container), CALL_TIMEOUT_S)
+        else:
+            call("docker", *arguments, self.container)
 
     def cut_sessions(self) -> None:
         """Kills the sshd processes of the connections, and with the listener, which init.sh starts again."""

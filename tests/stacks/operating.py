@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from uuid import uuid4
 import yaml
 from dockering import Engine
 from systems import ROOT, manager
+from workspaces import free_port
 
 IGNORED = shutil.ignore_patterns("images", ".lock", "__pycache__")
 LABEL = "com.docker.compose.project"
@@ -39,12 +39,6 @@ class Place:
         found = engine("ps", "--all", "--quiet", "--filter", ours).split()
         found += engine("network", "ls", "--quiet", "--filter", ours).split()
         return found + engine("volume", "ls", "--quiet", "--filter", ours).split()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

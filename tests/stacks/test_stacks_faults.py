@@ -13,40 +13,42 @@ from dockering import Engine
 from operating import Place, own_system
 from workspaces import wait_for
 
-IMAGE = "staging-lab/python:3"
+# Of the sample's images the one with a shell: what has to begin and end soon may not be a Python program.
+IMAGE = "staging-lab/rabbitmq:3"
 COMPOSE = f"""
-x-check: &check {{interval: 200ms, timeout: 5s, retries: 2}}
+x-check: &check {{interval: 500ms, timeout: 20s, retries: 2}}
 services:
   good:
     image: {IMAGE}
     init: true
-    command: [python3, -S, -c, "import time; time.sleep(600)"]
-    healthcheck: {{<<: *check, test: [CMD, python3, -S, -c, pass]}}
+    entrypoint: [sleep, "600"]
+    healthcheck: {{<<: *check, test: [CMD, "true"]}}
     volumes: [data:/data]
   once:
     image: {IMAGE}
-    command: [python3, -S, -c, "print('migrated')"]
+    entrypoint: [echo, migrated]
   ends:
     image: {IMAGE}
     profiles: [ends]
-    command: [python3, -S, -c, "print('no licence'); raise SystemExit(3)"]
-    healthcheck: {{<<: *check, test: [CMD, python3, -S, -c, pass]}}
+    entrypoint: [sh, -c, "echo no licence; exit 3"]
+    healthcheck: {{<<: *check, test: [CMD, "true"]}}
   sick:
     image: {IMAGE}
     init: true
     profiles: [sick]
-    command: [python3, -S, -c, "import time; time.sleep(600)"]
-    healthcheck: {{<<: *check, test: [CMD, python3, -S, -c, "raise SystemExit('not connected')"]}}
+    entrypoint: [sleep, "600"]
+    healthcheck: {{<<: *check, test: [CMD, sh, -c, "echo not connected; exit 1"]}}
   flaps:
     image: {IMAGE}
     profiles: [flaps]
-    command: [python3, -S, -c, "import time; time.sleep(0.2); raise SystemExit(1)"]
+    entrypoint: [sh, -c, "sleep 0.2; exit 1"]
     restart: always
 volumes: {{data: {{}}}}
 """
+READY_TIMEOUT_S = 600
 CAPACITY: dict[str, Any] = {
     "compose_files": ["compose.yaml"],
-    "ready_timeout_s": 60,
+    "ready_timeout_s": READY_TIMEOUT_S,
     "environments": {"dev": {}},
     "profiles": {
         "fine": {"services": ["good", "once"], "core": ["good"]},
@@ -55,7 +57,7 @@ CAPACITY: dict[str, Any] = {
             "services": ["good", "once", "sick"],
             "core": ["good", "sick"],
             "compose_profiles": ["sick"],
-            "ready_timeout_s": 3,
+            "ready_timeout_s": 5,
         },
         "flaps": {
             "services": ["good", "once", "flaps"],
@@ -94,7 +96,7 @@ def test_a_service_that_ends_is_found_at_once_and_rolled_back(
     done = place("start", "fine")
     assert (done.returncode, "fine (dev): healthy" in done.stdout) == (0, True), done.stdout + done.stderr
     assert "done: ended with status 0" in done.stdout
-    done = place("start", "ends", timeout_s=50)  # the profile may take 60 s
+    done = place("start", "ends", timeout_s=READY_TIMEOUT_S / 2)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "ended with status 3" in done.stdout
     following = done.stdout.splitlines()[-1].removeprefix("next: ")

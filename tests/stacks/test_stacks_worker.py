@@ -12,9 +12,8 @@ from uuid import uuid4
 import httpx
 import pytest
 from dockering import Engine
-from operating import free_port
 from systems import ROOT
-from workspaces import wait_for
+from workspaces import free_port, wait_for
 
 LOGIN = ("worker", "secret")
 PUBLISH = {"properties": {}, "routing_key": "enrichment", "payload": "{}", "payload_encoding": "string"}

@@ -51,22 +51,26 @@ def engine() -> Engine:
 @pytest.fixture(scope="session")
 def build_probe(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], str]]:
     """Builds a stage of the probe's Dockerfile, once each, and says its id."""
-    label = f"staging.targets-test={uuid4().hex}"
+    token = uuid4().hex
+    label = f"staging.targets-test={token}"
     folder = tmp_path_factory.mktemp("probe")
+    built: dict[str, str] = {}
+    named: list[str] = []
     (folder / "Dockerfile").write_text(re.sub(r"^FROM .*", rf"\g<0>\nLABEL {label}", DOCKERFILE, flags=re.MULTILINE))
     (folder / "probe.c").write_bytes((HERE / "probe.c").read_bytes())
 
     def build(stage: str) -> str:
-        command = ("build", "--quiet", "--network", "none", "--target", stage, str(folder))
-        try:
-            return engine(*command)
-        except AssertionError as error:
-            # An untagged image that the builder found in its cache may be pruned before it takes it.
-            if "unable to find image" not in str(error):
-                raise
-            return engine(*command)
+        if stage not in built:
+            # An image without a name goes with the last one that a test made from it, in the middle of a build too.
+            name = f"staging-targets-test:{stage}-{token[:12]}"
+            command = ("build", "--quiet", "--network", "none", "--target", stage, "--tag", name)
+            built[stage] = engine(*command, str(folder))
+            named.append(name)
+        return built[stage]
 
     yield build
+    if named:
+        engine("image", "rm", *reversed(named))
     engine("image", "prune", "--force", "--filter", f"label={label}")
 
 

@@ -49,14 +49,18 @@ class EngineHost:
     def kill_engine(self) -> None:
         """As a crash does it: its containers live on."""
         self.lab.sh("kill -9 $(pidof dockerd)")
+        wait_for(lambda: not self.lab.sh("pidof dockerd || true"))
 
     def start_engine(self) -> None:
         self.lab.sh("rm -f /var/run/docker.pid; setsid dockerd >/var/log/dockerd.log 2>&1 </dev/null &")
         self.wait_until_ready()
 
     def wait_until_ready(self) -> None:
-        wait_for(self._answers, 30.0)
+        wait_for(self._answers, 90.0)
 
     def _answers(self) -> bool:
         command = ["docker", "exec", self.lab.container, "docker", "version"]
-        return subprocess.run(command, capture_output=True, timeout=20).returncode == 0
+        try:
+            return subprocess.run(command, capture_output=True, timeout=20).returncode == 0
+        except subprocess.TimeoutExpired:
+            return False

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shlex
-import socket
 import sys
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from workspaces import free_port
 
 from pytest_staging.model.building import Image
 from pytest_staging.model.ports import Deployment
@@ -115,6 +116,4 @@ class Scripts:
 
 def make_scripts(folder: Path) -> Scripts:
     (folder / "server.py").write_text(SERVER)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return Scripts(folder, probe.getsockname()[1])
+    return Scripts(folder, free_port())

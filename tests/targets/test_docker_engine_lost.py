@@ -88,12 +88,12 @@ def test_back_again_before_it_is_stopped(private: PrivateEngine, docker: Place, 
 
 def test_frozen(private: PrivateEngine, docker: Place, tmp_path: Path) -> None:
     """It accepts calls and answers none: the next one says so when its time is over, and nothing hangs."""
-    target = DockerTarget(engine=engines.Engine(private.address, timeout_s=IMPATIENT_S))
-    patient = DockerTarget(engine=engines.Engine(private.address))
-    service = patient.deploy(docker.deployment(tmp_path))
-    service._engine, service._api = target._engine, target._engine.client.api
+    engine = engines.Engine(private.address)
+    target = DockerTarget(engine=engine)
+    service = target.deploy(docker.deployment(tmp_path))
     wait_for(lambda: has_said_up(tmp_path / "service.log"))
     os.kill(private.pid, signal.SIGSTOP)
+    engine.client.api.timeout = IMPATIENT_S  # from here on: until now it may have been slow
     assert service.poll() is None
     with pytest.raises(EngineLost, match=r"was lost \(signal container"):
         service.stop(ENOUGH_S)

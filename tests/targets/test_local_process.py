@@ -47,8 +47,8 @@ def python(started: list[LocalProcess], log: Path, program: str) -> LocalProcess
     return start(started, log, sys.executable, "-c", program)
 
 
-def pids_in(log: Path, count: int) -> list[int]:
-    """The pids that a program printed, one on each line."""
+def numbers_in(log: Path, count: int) -> list[int]:
+    """The pids, or the port, that a program printed, one on each line."""
 
     def read() -> list[int]:
         found = [int(line) for line in log.read_text().split("\n")[:-1] if line.isdigit()]
@@ -57,7 +57,7 @@ def pids_in(log: Path, count: int) -> list[int]:
     try:
         return wait_for(read)
     except pytest.fail.Exception:
-        pytest.fail(f"{count} pids were expected in {log.read_text()!r}")
+        pytest.fail(f"{count} numbers were expected in {log.read_text()!r}")
 
 
 def test_what_a_program_is_given(started: list[LocalProcess], log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +94,7 @@ def test_the_whole_family_ends(started: list[LocalProcess], log: Path, end: str)
     """A child, one with a session of its own, one without the environment's mark, and a daemon: none is left, however
     the program itself ended."""
     process = python(started, log, FAMILY + end)
-    pids = pids_in(log, 5)
+    pids = numbers_in(log, 5)
     if end != "time.sleep(300)":
         wait_for(lambda: process.poll() is not None)
     assert sum(map(procfs.is_alive, pids)) >= 4, "the test proves something only while they live"
@@ -167,8 +167,12 @@ def test_run_past_its_deadline(log: Path) -> None:
         "subprocess.run([sys.executable, '-c', SAY + 'time.sleep(300)'])\n"
     )
     command = Command(argv=[sys.executable, "-c", program], cwd=log.parent, log=log)
-    assert LocalTarget().run(command, 1.0) is None
-    assert [pid for pid in pids_in(log, 1) if procfs.is_alive(pid)] == []
+    for deadline_s in (1.0, 10.0, 60.0):
+        assert LocalTarget().run(command, deadline_s) is None
+        if log.read_text().count("\n") == 2:
+            break  # on a machine that is busy two programs may need longer to begin
+    pids = numbers_in(log, 2)
+    assert [pid for pid in pids if procfs.is_alive(pid)] == []
 
 
 def test_a_program_that_is_not_there(log: Path) -> None:
@@ -218,19 +222,18 @@ def test_peak_memory(started: list[LocalProcess], log: Path, size: int) -> None:
     assert process.peak_resident_bytes() is None
 
 
+# Any free port: one that was looked for before may be somebody else's by then.
 LISTEN = (
-    "import socket, time; s = socket.socket({family}); s.bind(('{host}', {port})); s.listen();"
-    "print('up', flush=True); time.sleep(300)"
+    "import socket, time; s = socket.socket({family}); s.bind(('{host}', 0)); s.listen();"
+    "print(s.getsockname()[1], flush=True); time.sleep(300)"
 )
 
 
 @pytest.mark.parametrize(("family", "host"), [("socket.AF_INET", "127.0.0.1"), ("socket.AF_INET6", "::")])
 def test_who_listens(started: list[LocalProcess], log: Path, family: str, host: str) -> None:
     """True for the program's own port, False for somebody else's, None where nobody listens."""
-    target = LocalTarget()
-    port = target.free_port()
-    process = python(started, log, LISTEN.format(family=family, host=host, port=port))
-    wait_for(lambda: "up" in log.read_text())
+    process = python(started, log, LISTEN.format(family=family, host=host))
+    (port,) = numbers_in(log, 1)
     assert process.listens_on(port) is True
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
@@ -242,10 +245,9 @@ def test_who_listens(started: list[LocalProcess], log: Path, family: str, host: 
 
 def test_a_grandchild_listens(started: list[LocalProcess], log: Path) -> None:
     """Services are often started by a script."""
-    port = LocalTarget().free_port()
-    child = LISTEN.format(family="socket.AF_INET", host="127.0.0.1", port=port)
+    child = LISTEN.format(family="socket.AF_INET", host="127.0.0.1")
     process = start(started, log, "sh", "-c", '"$0" -c "$1"; true', sys.executable, child)
-    wait_for(lambda: "up" in log.read_text())
+    (port,) = numbers_in(log, 1)
     assert process.listens_on(port) is True
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from hosting import LabHost
-from places import HERE, WORK, Place, answer, ssh_spec
+from places import HERE, TTL_S, WORK, Place, answer, ssh_spec
 from workspaces import wait_for
 
 from pytest_staging.model.errors import LeaseLost, LeaseTimeout, WorkspaceError
@@ -22,12 +22,12 @@ from pytest_staging.targets.remote_lease import read_leases
 from pytest_staging.targets.ssh import SshTarget
 
 
-def make_target(place: Place, ttl_s: int = 2, **changes: object) -> SshTarget:
+def make_target(place: Place, ttl_s: int = TTL_S, **changes: object) -> SshTarget:
     return SshTarget("lab", ssh_spec(*place.arguments[1:], **changes), ttl_s=ttl_s)
 
 
 @contextmanager
-def holder(place: Place, ttl_s: int = 2) -> Iterator[subprocess.Popen[str]]:
+def holder(place: Place, ttl_s: int) -> Iterator[subprocess.Popen[str]]:
     """Another controller that holds the lease, with a `sleep` under it on the host."""
     command = [sys.executable, str(HERE / "ssh_holding.py"), str(ttl_s), *place.arguments[1:]]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -41,13 +41,13 @@ def holder(place: Place, ttl_s: int = 2) -> Iterator[subprocess.Popen[str]]:
 
 def test_it_stays_while_its_holder_lives(ssh: Place, lab_host: LabHost) -> None:
     """SM-06: another controller waits for longer than a lease lasts, is told who measures, and ends nothing."""
-    with holder(ssh) as first:
-        message = rf"the host lab is measured by campaign first \(pid {first.pid}\) on \S+; waited 3 s"
-        with pytest.raises(LeaseTimeout, match=message), make_target(ssh).lease("campaign second", 3.0):
+    with holder(ssh, ttl_s=5) as first:
+        message = rf"the host lab is measured by campaign first \(pid {first.pid}\) on \S+; waited 7 s"
+        with pytest.raises(LeaseTimeout, match=message), make_target(ssh).lease("campaign second", 7.0):
             pytest.fail("the lease is held elsewhere")
         [lease] = read_leases(lab_host.connection(), ssh_spec(*ssh.arguments[1:]))
         assert lease.holder.startswith(f"campaign first (pid {first.pid})")
-        assert 0 < lease.seconds_left <= 3
+        assert 0 < lease.seconds_left <= 6
         assert lab_host.processes("sleep 300")
         assert first.stdin
         first.stdin.close()
@@ -68,15 +68,23 @@ def test_a_holder_that_died_here(ssh: Place, lab_host: LabHost) -> None:
 def test_a_dead_holder(ssh: Place, lab_host: LabHost, monkeypatch: pytest.MonkeyPatch) -> None:
     """SM-06: a lease runs out on the host, not before, and what its holder left running there is ended first."""
     monkeypatch.setattr(remote_lease, "_here", lambda: "another-machine")
-    with holder(ssh, ttl_s=3) as first:
+    with holder(ssh, ttl_s=4) as first:
+        # Renewed a moment ago, so that there is something to wait for.
+        wait_for(lambda: seconds_left(ssh, lab_host) >= 4)
         first.kill()
         first.wait()
-        died = time.monotonic()
+        left_s, asked = seconds_left(ssh, lab_host), time.monotonic()
         assert lab_host.processes("sleep 300"), "the test proves something only while it lives"
         with make_target(ssh).lease("campaign second", 20):
-            # It was renewed at most a quarter of its time before.
-            assert time.monotonic() - died > 3 * 3 / 4 - 1
+            # Both clocks are read in whole seconds.
+            assert time.monotonic() - asked > left_s - 1
             assert lab_host.processes("sleep 300") == []
+
+
+def seconds_left(place: Place, host: LabHost) -> int:
+    """Of the lease that is held there; 0 when there is none."""
+    with host.connection() as connection:
+        return sum(one.seconds_left for one in read_leases(connection, ssh_spec(*place.arguments[1:])))
 
 
 def test_one_of_many_gets_it(ssh: Place) -> None:
@@ -102,7 +110,7 @@ def test_one_of_many_gets_it(ssh: Place) -> None:
 
 def test_it_is_stolen(ssh: Place, lab_host: LabHost, tmp_path: Path) -> None:
     """A holder that finds another one's lease stops its cell, and leaves the other's lease and processes alone."""
-    target = make_target(ssh)
+    target = make_target(ssh, ttl_s=8)  # time for a cell to start, and the thief is seen within a quarter of it
     with target.lease("campaign first", 5):
         service = target.deploy(ssh.deployment(tmp_path))
         wait_for(lambda: answer(service.base_url))
@@ -115,13 +123,14 @@ def test_it_is_stolen(ssh: Place, lab_host: LabHost, tmp_path: Path) -> None:
         lab_host.sh(f"STAGING_LEASE={WORK}/lease setsid sleep 77 >/dev/null 2>&1 &")
     assert lab_host.processes("sleep 77"), "it is the thief's now"
     assert "a thief" in lab_host.sh(f"cat {WORK}/lease/held")
+    lab_host.sh(f"sed -i '3s/.*/0/' {WORK}/lease/held")  # its time is over
     with make_target(ssh).lease("next", 20):
         assert lab_host.processes("sleep 77") == []
 
 
 def test_it_cannot_be_renewed(ssh: Place, lab_host: LabHost) -> None:
     """Whoever could not renew it for as long as it lasts does not have it any more."""
-    target = make_target(ssh)
+    target = make_target(ssh, ttl_s=2)
     with target.lease("first", 5):
         held = target._held
         assert held
