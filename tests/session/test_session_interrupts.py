@@ -19,6 +19,7 @@ from running import (
     marked_processes,
     read_aggregate,
     read_summaries,
+    run_campaign,
     started_campaign,
 )
 from workspaces import SERVICE
@@ -118,6 +119,28 @@ def test_an_interrupt_is_no_crash(interrupted, case):
     output = interrupted[case].output
     assert "INTERNALERROR" not in output
     assert "Traceback" not in output
+
+
+LINELESS = """
+def interrupted():
+    raise KeyboardInterrupt
+
+interrupted.__code__ = interrupted.__code__.replace(co_linetable=b"")
+
+def pytest_runtest_setup():
+    interrupted()
+"""
+
+
+def test_an_interrupt_at_an_instruction_without_a_line(tmp_path):
+    """SM-07: where a signal arrives between two lines, pytest has no place to show: the summary comes all the same."""
+    root = make_small(tmp_path / "w")
+    (root / "conftest.py").write_text(LINELESS)
+    result = run_campaign(root)
+    assert result.returncode == 2, result.stdout
+    assert "Traceback" not in result.stdout
+    assert "KeyboardInterrupt" in result.stdout
+    assert "run001-native-baseline: not run" in result.stdout
 
 
 def test_a_second_interrupt_leaves_no_process_either(tmp_path):
