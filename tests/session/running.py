@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import pytest
-from workspaces import SERVICE, make_version, make_workspace, write_benchmark
+from workspaces import CALM, SERVICE, make_version, make_workspace, write_benchmark
 
 T = TypeVar("T")
 DEADLINE_S = 150.0
@@ -23,15 +24,24 @@ FOREIGN = ("PYTEST_", "STAGING_", "GITHUB_")
 # Plugins that this suite needs and a campaign does not: they only cost start-up time here.
 QUIET = ("-p", "no:locust", "-p", "no:hypothesispytest", "-p", "no:anyio", "-p", "no:schemathesis")
 ONE_MODE = "[pytest]\nstaging_required_modes = native\nstaging_html_report = never\n"
+QUICK_LOAD = Path(__file__).with_name("quick_load.py")
+QUICK = {"tool": "command", "command": [sys.executable, "-I", "-S", "{script}", "{request}", "{ready}"],
+         "script": QUICK_LOAD.name}
 
 
 def make_small(root: Path, *, candidates: tuple[str, ...] = ("faster",), duration_s: float = 0.3,
-               modes: tuple[str, ...] = ("native",), ini: str = ONE_MODE) -> Path:
-    """A workspace whose campaign of one run has one cell per version."""
+               warm_up_s: float = 0.1, modes: tuple[str, ...] = ("native",), ini: str = ONE_MODE,
+               locust: bool = False) -> Path:
+    """A workspace whose campaign of one run has one cell per version.
+
+    With `locust` the load is Locust's; then take a window that is longer than a busy machine may stand still.
+    """
     root.mkdir(parents=True, exist_ok=True)
-    make_workspace(root, candidates=candidates, duration_s=duration_s)
-    if modes != ("jvm", "native"):
-        write_benchmark(root, duration_s=duration_s, platform_modes=list(modes))
+    make_workspace(root, candidates=candidates)
+    load = {"shape": "closed", "users": 2, "warm_up_s": warm_up_s, "duration_s": duration_s, "generator_limits": CALM}
+    path = write_benchmark(root, platform_modes=list(modes), load=load if locust else {**load, **QUICK})
+    if not locust:
+        shutil.copy(QUICK_LOAD, path.parent)
     (root / "pytest.ini").write_text(ini)
     return root
 

@@ -67,7 +67,9 @@ class Interrupted:
 
 def interrupt(root: Path, case: Case) -> Interrupted:
     """Runs a campaign whose second cell stays in the case's phase, and signals as a terminal or a pipeline does."""
-    make_small(root, duration_s=1.5 if case.phase in ("load", "warm_up") else 0.2)
+    # A phase that nothing holds up is long enough to be hit, however late that is noticed here; and Locust is in it.
+    long = case.phase in ("load", "warm_up")
+    make_small(root, duration_s=4.0 if long else 0.2, warm_up_s=2.0 if case.phase == "warm_up" else 0.1, locust=long)
     service, changes = SLOW[case.phase]
     make_bad(root, "faster", service, **changes)
     with started_campaign(root, "--staging-order=fixed", *case.options) as process:
@@ -145,13 +147,13 @@ def test_an_interrupt_at_an_instruction_without_a_line(tmp_path):
 
 def test_a_second_interrupt_leaves_no_process_either(tmp_path):
     """SM-07: an impatient user presses Ctrl-C again while the service is given its time to end: it is killed then."""
-    root = make_small(tmp_path / "w", duration_s=0.2)
-    make_bad(root, "faster", DEAF, stop_timeout_s=60)
+    root = make_small(tmp_path / "w", duration_s=4.0)
+    make_bad(root, "faster", DEAF, stop_timeout_s=10 * DEADLINE_S)
     with started_campaign(root, "--staging-order=fixed") as process:
         await_phase(root, process, "faster", "load")
         os.killpg(process.pid, signal.SIGINT)
         await_phase(root, process, "faster", "stop")
         os.killpg(process.pid, signal.SIGINT)
-        process.wait(30)
+        process.wait(DEADLINE_S)
         left = marked_processes(root)
     assert left == [], (root / "output.txt").read_text()
