@@ -8,7 +8,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
-from running import folder_of, make_small, run_campaign
+from running import NO_PAGE, folder_of, make_small, run_campaign
 
 HOOKS = '''
 import os
@@ -52,7 +52,7 @@ def campaigns(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Finished]:
     arguments = {"serial": (), "n2": ("-n", "2")}
 
     def finish(name: str) -> Finished:
-        root = make_small(folder / name, duration_s=1.0, modes=("jvm", "native"), ini="[pytest]\n", locust=True)
+        root = make_small(folder / name, duration_s=1.0, modes=("jvm", "native"), ini=NO_PAGE, locust=True)
         (root / "conftest.py").write_text(HOOKS)
         (root / "test_project.py").write_text("def test_of_the_project():\n    pass\n")
         result = run_campaign(root, "--runs=2", "--junitxml=junit.xml", *arguments[name])
