@@ -195,7 +195,7 @@ def mounted_tmpfs(folder: Path, options: str) -> Iterator[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
     try:
-        done = subprocess.run(mount, capture_output=True, text=True, timeout=10, check=False)
+        done = subprocess.run(mount, capture_output=True, text=True, timeout=60, check=False)
     except OSError as error:
         give_up(f"no mount: {error}")
     if done.returncode:
@@ -203,4 +203,4 @@ def mounted_tmpfs(folder: Path, options: str) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        subprocess.run(["umount", "-l", str(folder)], timeout=10, check=True)
+        subprocess.run(["umount", "-l", str(folder)], timeout=60, check=True)

@@ -75,7 +75,7 @@ def change_benchmark(root: Path, **changes: dict[str, object]) -> None:
 
 def manage(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pytest_staging", *arguments]
-    return subprocess.run(command, cwd=root, env=environment(root), capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=root, env=environment(root), capture_output=True, text=True, timeout=300)
 
 
 def containers_of(engine: Engine, root: Path) -> list[str]:

@@ -64,7 +64,7 @@ def calibrated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str
     root = make_nothing(tmp_path_factory.mktemp("calibrated") / "w")
     env = {"STAGING_STATE_FOLDER": str(root / "state")}
     command = [sys.executable, "-m", "pytest_staging", "calibrate", "--duration", "1", "--json"]
-    done = subprocess.run(command, cwd=root, env=environment(root, **env), capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=root, env=environment(root, **env), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return root, env, json.loads(done.stdout)
 
@@ -100,7 +100,7 @@ def test_noise_of_a_service_of_ones_own(tmp_path: Path) -> None:
     root = make_small(tmp_path / "w", duration_s=1.0)
     given = ["calibrate", "--noise", "--cells", "4", "--tool", "wrk", "--mode", "native", "--json"]
     command = [sys.executable, "-m", "pytest_staging", *given]
-    done = subprocess.run(command, cwd=root, env=environment(root), capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=root, env=environment(root), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert {one["metric"] for one in found["noise"]} == {"p95", "throughput"}
@@ -108,7 +108,7 @@ def test_noise_of_a_service_of_ones_own(tmp_path: Path) -> None:
     assert found["warm_up_s"] is None
     assert not (root / "campaigns").exists() or list((root / "campaigns").iterdir()) == []
     for bad in (["--cells", "3"], ["--mode", "jmv"], ["--version", "bazeline"]):
-        done = subprocess.run([*command, *bad], cwd=root, env=environment(root), capture_output=True, timeout=60)
+        done = subprocess.run([*command, *bad], cwd=root, env=environment(root), capture_output=True, timeout=300)
         assert done.returncode == 2
 
 

@@ -225,7 +225,7 @@ def test_a_forced_rebuild_on_hosts(lab: Lab, tmp_path: Path) -> None:
     path = root / "versions" / "faster" / "version.yaml"
     path.write_text(path.read_text().replace("status: candidate", "status: rejected"))
     command = [sys.executable, "-m", "pytest_staging", "images", "prune"]
-    done = subprocess.run(command, cwd=root, env=environment(root), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=root, env=environment(root), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "staging-manager hosts clean vm-1 removes it" in done.stdout
 
