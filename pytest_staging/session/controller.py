@@ -24,7 +24,7 @@ from pytest_staging.reports.markdown import render_report
 from pytest_staging.reports.terminal import paint
 from pytest_staging.session import junit
 from pytest_staging.session.board import Board
-from pytest_staging.session.exits import exiting
+from pytest_staging.session.exits import exiting, leave_out_lineless
 from pytest_staging.session.hosts import Hosts
 from pytest_staging.session.images import check_forced, rebuild_forced
 from pytest_staging.session.live import LiveView, can_draw, encoding_of
@@ -189,6 +189,10 @@ class Controller:
                 self._reporting = False
             for summary in summaries:
                 self._record(summary)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        leave_out_lineless(excinfo)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
 from _pytest.outcomes import Exit
 
 from pytest_staging.model.errors import StagingError
@@ -25,3 +26,12 @@ def exiting() -> Iterator[None]:
         yield
     except StagingError as error:
         raise StagingExit(str(error), returncode=error.exit_code) from None
+
+
+def leave_out_lineless(excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+    """Takes places without a line out of an interrupt's traceback.
+
+    A signal may arrive at an instruction that belongs to no line, and pytest, which counts with each, would end with a
+    TypeError of its own instead of the summary.
+    """
+    excinfo.traceback = excinfo.traceback.filter(lambda entry: entry._rawentry.tb_lineno is not None)

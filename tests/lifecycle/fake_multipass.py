@@ -65,7 +65,7 @@ def launch(vm: str) -> None:
     text = sys.stdin.read()
     (FOLDER / f"cloud-init.{vm}").write_text(text)
     if wish(vm, "meets"):  # the other launch is under way too, or this one never ends well
-        until = time.monotonic() + 20
+        until = time.monotonic() + 120
         while len(list(FOLDER.glob("cloud-init.*"))) < 2:
             if time.monotonic() > until:
                 fail("no other launch came")

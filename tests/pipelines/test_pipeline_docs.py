@@ -30,7 +30,7 @@ def test_commands_of_the_jobs():
     found = commands(JOBS)
     assert {words[0] for words in found} == {"pip", "pytest", "staging-manager"}
     shown = subprocess.run([sys.executable, "-m", "pytest", "--help", "-p", "no:cacheprovider"], capture_output=True,
-                           text=True, timeout=60, check=True).stdout
+                           text=True, timeout=300, check=True).stdout
     for words in found:
         if words[0] == "staging-manager":
             assert callable(build_parser().parse_args(words[1:]).run)

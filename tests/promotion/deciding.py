@@ -59,7 +59,7 @@ def announced(root: Path, *arguments: str) -> subprocess.Popen[str]:
 def killed_at(step: int, root: Path, *arguments: str) -> int:
     """staging-manager in a process that kills itself at its `step`-th step on the file system; its exit code."""
     line = [sys.executable, "-c", KILLED_AT, str(step), "--root", str(root), *arguments]
-    return subprocess.run(line, capture_output=True, timeout=60, env=dict(os.environ), check=False).returncode
+    return subprocess.run(line, capture_output=True, timeout=300, env=dict(os.environ), check=False).returncode
 
 
 def promotion_of(slug: str = "faster", campaign_id: str = "c") -> tuple[str, ...]:

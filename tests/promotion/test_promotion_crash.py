@@ -94,7 +94,7 @@ def test_two_promotions_at_once(tmp_path, capsys):
     with FileLock(str(root / "versions" / ".lock")):
         both = [announced(root, *promotion_of(slug, slug)) for slug in ("faster", "smaller")]
         assert [process.stdout.readline() for process in both] == ["waiting\n"] * 2
-    errors = [process.communicate(timeout=60)[1] for process in both]
+    errors = [process.communicate(timeout=300)[1] for process in both]
     assert sorted(process.returncode for process in both) == [0, 1]
     assert "and the baseline is" in next(error for error in errors if error)
     state = states(root, capsys)

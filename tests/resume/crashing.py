@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from running import (
+    DEADLINE_S,
+    cell_ids,
     end_processes,
     folder_of,
     make_small,
@@ -19,38 +21,30 @@ from running import (
     run_pytest,
     started_campaign,
 )
-from workspaces import CALM, write_benchmark
 
 from pytest_staging import store
 from pytest_staging.campaign.comparing import build_aggregate
 from pytest_staging.campaign.planning import load_pinned_benchmark
+from pytest_staging.session.progress import read_phases
 
 RUNS = 2
-# lease, build, start, warm_up, load, drain, stop: for each cell; the lease once per block.
-PHASE_CHANGES = RUNS * 2 * 6
+PHASES = ("lease", "build", "start", "warm_up", "load", "drain", "stop")
 VICTIMS = ("controller", "worker", "service", "tool")
 MAX_RESUMES = 3
 # A campaign of four short cells; longer means that it hangs.
-ROUND_S = 60.0
-LOAD = {"shape": "closed", "users": 1, "warm_up_s": 0.0, "duration_s": 0.2, "generator_limits": CALM}
-
-
-def make_crash_site(root: Path) -> Path:
-    """One mode, two versions, the shortest load."""
-    make_small(root, duration_s=0.2)
-    write_benchmark(root, platform_modes=["native"], load=LOAD)
-    return root
+ROUND_S = DEADLINE_S
 
 
 def crash_and_resume(root: Path, seed: int) -> str:
     """One round: what was killed, when, and that the campaign is whole afterwards. Raises AssertionError."""
     rng = random.Random(seed)
     victim = VICTIMS[seed % len(VICTIMS)]
-    instant = rng.randrange(1, PHASE_CHANGES)
-    make_crash_site(root)
+    instant = rng.randrange(1, RUNS * 2 * len(PHASES) - 4)  # up to the start of the last cell
+    locust = seed // len(VICTIMS) % 2 == 0
+    make_small(root, duration_s=1.0 if locust else 0.2, locust=locust)
     arguments = ["--runs", str(RUNS), "-v", *(["-n", "1"] if victim == "worker" or rng.random() < 0.3 else [])]
     with started_campaign(root, *arguments) as process:
-        phase = await_changes(root, process, instant)
+        phase = await_instant(root, process, instant)
         killed = kill(root, process, victim, rng)
         if victim == "controller":
             process.wait(ROUND_S)
@@ -69,20 +63,18 @@ def crash_and_resume(root: Path, seed: int) -> str:
     return f"{story}, {resumes} resumes"
 
 
-def await_changes(root: Path, process: subprocess.Popen[str], count: int) -> str:
-    """Until the campaign changed its phase so many times; the phase, or that it ended first."""
-    path, seen, changes = folder_of(root) / ".phase", "", 0
+def await_instant(root: Path, process: subprocess.Popen[str], instant: int) -> str:
+    """Until the campaign is in that phase, counted over all its cells, or beyond it; the phase, or `nothing`."""
+    seen, reached = "nothing", 0
     until = time.monotonic() + ROUND_S
-    while changes < count and process.poll() is None:
-        try:
-            text = path.read_text()
-        except FileNotFoundError:
-            text = ""
-        if text and text != seen:
-            seen, changes = text, changes + 1
+    while reached < instant and process.poll() is None:
+        for phase in read_phases(folder_of(root)):
+            cells = cell_ids(root)
+            seen = f"{phase.cell_id} {phase.name}"
+            reached = cells.index(phase.cell_id) * len(PHASES) + PHASES.index(phase.name)
         assert time.monotonic() < until, "the campaign stands still"
         time.sleep(0.001)
-    return " ".join(seen.split()[:2]) or "nothing"
+    return seen
 
 
 def await_end(process: subprocess.Popen[str]) -> None:
@@ -124,7 +116,7 @@ def environ_of(pid: int) -> bytes:
 
 
 def is_tool(pid: int) -> bool:
-    return b"STAGING_LOAD_PLAN=" in environ_of(pid)
+    return any(mark in environ_of(pid) for mark in (b"STAGING_LOAD_PLAN=", b"STAGING_LOAD_REQUEST="))
 
 
 def is_service(pid: int) -> bool:
@@ -161,7 +153,8 @@ def assert_whole(root: Path, before: dict[Path, bytes], story: str) -> None:
         kept = list((folder / summary.cell.folder / "attempts").glob("*"))
         assert sorted(path.name for path in kept) == [f"{number:02d}" for number in range(1, summary.attempt)], story
         assert all(any(path.iterdir()) for path in kept), story
-        assert (folder / summary.cell.folder / "requests.csv").is_file(), story
+        recorded = [folder / summary.cell.folder / name for name in ("requests.csv", "load-result.json")]
+        assert any(path.is_file() for path in recorded), story
     changed = [path for path, content in before.items() if not path.is_file() or path.read_bytes() != content]
     assert changed == [], story
     halves = [path for path in root.rglob("*") if ".tmp" in path.name or path.name.startswith(".phase")]

@@ -8,7 +8,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
-from running import folder_of, make_small, run_campaign
+from running import NO_PAGE, folder_of, make_small, run_campaign
 
 HOOKS = '''
 import os
@@ -47,12 +47,12 @@ class Finished:
 
 @pytest.fixture(scope="session")
 def campaigns(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Finished]:
-    """`serial` and `n2`: two runs, two modes, two versions, the same seed."""
+    """`serial` and `n2`: two runs, two modes, two versions, the same seed, and the load tool that is the default."""
     folder = tmp_path_factory.mktemp("campaigns")
     arguments = {"serial": (), "n2": ("-n", "2")}
 
     def finish(name: str) -> Finished:
-        root = make_small(folder / name, modes=("jvm", "native"), ini="[pytest]\n")
+        root = make_small(folder / name, duration_s=1.0, modes=("jvm", "native"), ini=NO_PAGE, locust=True)
         (root / "conftest.py").write_text(HOOKS)
         (root / "test_project.py").write_text("def test_of_the_project():\n    pass\n")
         result = run_campaign(root, "--runs=2", "--junitxml=junit.xml", *arguments[name])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,24 +15,35 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import pytest
-from workspaces import SERVICE, make_version, make_workspace, write_benchmark
+from workspaces import CALM, SERVICE, make_version, make_workspace, write_benchmark
 
 T = TypeVar("T")
-DEADLINE_S = 150.0
+DEADLINE_S = 300.0
 # Variables of the pytest and the job in which this suite itself runs.
 FOREIGN = ("PYTEST_", "STAGING_", "GITHUB_")
 # Plugins that this suite needs and a campaign does not: they only cost start-up time here.
 QUIET = ("-p", "no:locust", "-p", "no:hypothesispytest", "-p", "no:anyio", "-p", "no:schemathesis")
-ONE_MODE = "[pytest]\nstaging_required_modes = native\nstaging_html_report = never\n"
+# The page costs seconds of CPU; its own tests (test_session_page.py) draw it.
+NO_PAGE = "[pytest]\nstaging_html_report = never\n"
+ONE_MODE = f"{NO_PAGE}staging_required_modes = native\n"
+QUICK_LOAD = Path(__file__).with_name("quick_load.py")
+QUICK = {"tool": "command", "command": [sys.executable, "-I", "-S", "{script}", "{request}", "{ready}"],
+         "script": QUICK_LOAD.name}
 
 
 def make_small(root: Path, *, candidates: tuple[str, ...] = ("faster",), duration_s: float = 0.3,
-               modes: tuple[str, ...] = ("native",), ini: str = ONE_MODE) -> Path:
-    """A workspace whose campaign of one run has one cell per version."""
+               warm_up_s: float = 0.1, modes: tuple[str, ...] = ("native",), ini: str = ONE_MODE,
+               locust: bool = False) -> Path:
+    """A workspace whose campaign of one run has one cell per version.
+
+    With `locust` the load is Locust's; then take a window that is longer than a busy machine may stand still.
+    """
     root.mkdir(parents=True, exist_ok=True)
-    make_workspace(root, candidates=candidates, duration_s=duration_s)
-    if modes != ("jvm", "native"):
-        write_benchmark(root, duration_s=duration_s, platform_modes=list(modes))
+    make_workspace(root, candidates=candidates)
+    load = {"shape": "closed", "users": 2, "warm_up_s": warm_up_s, "duration_s": duration_s, "generator_limits": CALM}
+    path = write_benchmark(root, platform_modes=list(modes), load=load if locust else {**load, **QUICK})
+    if not locust:
+        shutil.copy(QUICK_LOAD, path.parent)
     (root / "pytest.ini").write_text(ini)
     return root
 
@@ -183,7 +195,7 @@ def mounted_tmpfs(folder: Path, options: str) -> Iterator[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
     try:
-        done = subprocess.run(mount, capture_output=True, text=True, timeout=10, check=False)
+        done = subprocess.run(mount, capture_output=True, text=True, timeout=60, check=False)
     except OSError as error:
         give_up(f"no mount: {error}")
     if done.returncode:
@@ -191,4 +203,4 @@ def mounted_tmpfs(folder: Path, options: str) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        subprocess.run(["umount", "-l", str(folder)], timeout=10, check=True)
+        subprocess.run(["umount", "-l", str(folder)], timeout=60, check=True)

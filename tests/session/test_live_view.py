@@ -174,7 +174,7 @@ def test_rich_is_imported_with_the_first_board_only():
         "Board('utf-8', True)\n"
         "print(before, 'rich' in sys.modules)\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=True)
     assert done.stdout.split() == ["False", "True"]
 
 

@@ -134,7 +134,7 @@ def test_a_pass_can_be_promoted_from_hosts(spread: tuple[Path, str]) -> None:
     assert "changed within the campaign" in evidence.changed[0]
 
 
-@pytest.mark.parametrize("fault", ["killed", "paused", "black hole"])
+@pytest.mark.parametrize("fault", ["killed", "standing still", "black hole"])
 def test_one_host_goes_away_half_way(make_lab: Callable[[int], Lab], tmp_path: Path, fault: str) -> None:
     """PT-04: a host that dies hands its block back; another takes it, and the verdict misses nothing."""
     lab = make_lab(3)
@@ -143,8 +143,10 @@ def test_one_host_goes_away_half_way(make_lab: Callable[[int], Lab], tmp_path: P
         await_that(lambda: len(list(folder_of(root).glob("runs/*/*/cell-summary.json"))) >= 3, "three cells")
         if fault == "black hole":
             faults.enter_context(lab.hosts["vm-2"].firewall("DROP"))
+        elif fault == "killed":
+            lab.hosts["vm-2"].docker("kill")
         else:
-            lab.hosts["vm-2"].docker({"killed": "kill", "paused": "pause"}[fault])
+            lab.hosts["vm-2"].stop_sshd()
         code = process.wait(DEADLINE_S)
     output = (root / "output.txt").read_text()
     assert code in (0, 1), output
@@ -223,7 +225,7 @@ def test_a_forced_rebuild_on_hosts(lab: Lab, tmp_path: Path) -> None:
     path = root / "versions" / "faster" / "version.yaml"
     path.write_text(path.read_text().replace("status: candidate", "status: rejected"))
     command = [sys.executable, "-m", "pytest_staging", "images", "prune"]
-    done = subprocess.run(command, cwd=root, env=environment(root), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=root, env=environment(root), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "staging-manager hosts clean vm-1 removes it" in done.stdout
 

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 from remote import Lab, make_key, remove_hosts, run_lab_script, start_host, write_inventory
-from running import read_aggregate, read_summaries, run_campaign
-from test_session_docker import change_benchmark
-from workspaces import CALM
+from running import NO_PAGE, read_aggregate, read_summaries, run_campaign
+from test_session_docker import shorten_load
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests" / "lab"), str(ROOT / "tests" / "targets")]
@@ -41,8 +40,8 @@ def test_containers_on_two_hosts(hosts: tuple[Engine, Lab], tmp_path: Path) -> N
     root = tmp_path / "workspace"
     for name in ("versions", "benchmark"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("images", ".lock"))
-    (root / "pytest.ini").write_text("[pytest]\n")
-    change_benchmark(root, load={"warm_up_s": 0.3, "duration_s": 0.7, "generator_limits": CALM})
+    (root / "pytest.ini").write_text(NO_PAGE)
+    shorten_load(root)
     write_inventory(root, {name: lab.entry(name) for name in lab.hosts})
     given = ("--staging-target", "ssh-docker", "--candidate", "nodelay", "-n", "auto", "--runs=2")
     result = run_campaign(root, *given, env=engine.environment)

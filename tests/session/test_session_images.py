@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from running import make_small, read_summaries, run_campaign, run_pytest
+from running import NO_PAGE, make_small, read_summaries, run_campaign, run_pytest
 from workspaces import make_version
 
 from pytest_staging.cli import main
@@ -48,7 +48,7 @@ def write_project(root: Path, target: str = "") -> None:
 
 def counting(root: Path) -> Path:
     """A workspace for campaigns whose versions note each build in the file that COUNT names."""
-    make_small(root, modes=("jvm", "native"), ini="[pytest]\n")
+    make_small(root, modes=("jvm", "native"), ini=NO_PAGE)
     make_version(root, "baseline", "baseline", build=[COUNTING])
     make_version(root, "faster", "candidate", build=[COUNTING])
     return root

@@ -19,6 +19,7 @@ from running import (
     marked_processes,
     read_aggregate,
     read_summaries,
+    run_campaign,
     started_campaign,
 )
 from workspaces import SERVICE
@@ -66,7 +67,9 @@ class Interrupted:
 
 def interrupt(root: Path, case: Case) -> Interrupted:
     """Runs a campaign whose second cell stays in the case's phase, and signals as a terminal or a pipeline does."""
-    make_small(root, duration_s=1.5 if case.phase in ("load", "warm_up") else 0.2)
+    # A phase that nothing holds up is long enough to be hit, however late that is noticed here; and Locust is in it.
+    long = case.phase in ("load", "warm_up")
+    make_small(root, duration_s=4.0 if long else 0.2, warm_up_s=2.0 if case.phase == "warm_up" else 0.1, locust=long)
     service, changes = SLOW[case.phase]
     make_bad(root, "faster", service, **changes)
     with started_campaign(root, "--staging-order=fixed", *case.options) as process:
@@ -120,9 +123,31 @@ def test_an_interrupt_is_no_crash(interrupted, case):
     assert "Traceback" not in output
 
 
+LINELESS = """
+def interrupted():
+    raise KeyboardInterrupt
+
+interrupted.__code__ = interrupted.__code__.replace(co_linetable=b"")
+
+def pytest_runtest_setup():
+    interrupted()
+"""
+
+
+def test_an_interrupt_at_an_instruction_without_a_line(tmp_path):
+    """SM-07: where a signal arrives between two lines, pytest has no place to show: the summary comes all the same."""
+    root = make_small(tmp_path / "w")
+    (root / "conftest.py").write_text(LINELESS)
+    result = run_campaign(root)
+    assert result.returncode == 2, result.stdout
+    assert "Traceback" not in result.stdout
+    assert "KeyboardInterrupt" in result.stdout
+    assert "run001-native-baseline: not run" in result.stdout
+
+
 def test_a_second_interrupt_leaves_no_process_either(tmp_path):
     """SM-07: an impatient user presses Ctrl-C again while the service is given its time to end: it is killed then."""
-    root = make_small(tmp_path / "w", duration_s=0.2)
+    root = make_small(tmp_path / "w", duration_s=4.0)
     make_bad(root, "faster", DEAF, stop_timeout_s=60)
     with started_campaign(root, "--staging-order=fixed") as process:
         await_phase(root, process, "faster", "load")

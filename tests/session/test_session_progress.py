@@ -8,15 +8,24 @@ import pytest
 from running import folder_of, make_bad, make_small, marked_processes, read_aggregate, read_summaries, run_campaign
 from terminals import run_on_a_terminal
 
+# A slow machine is drawn on less often: up to 2 s pass, in which a short cell may begin and end.
+OFTEN = "from pytest_staging.session import live\nlive.LONGEST_PAUSE_S = live.REDRAW_S\n"
 LIVE = re.compile(r"  (lease|build|start|warm_up|load|drain|stop) \d+ s  (run\d{3}-native-\w+)")
 HEAD = re.compile(r"(\d)/(\d) cells, (\d)/(\d) blocks")
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
+def make_watched(root, own="", **small):
+    """A workspace for campaigns that are looked at: `own` is added to its conftest.py."""
+    root = make_small(root, **{"duration_s": 1.0, **small})
+    (root / "conftest.py").write_text(OFTEN + own)
+    return root
+
+
 @pytest.fixture(scope="module")
 def live(tmp_path_factory):
     """A campaign of two runs on a terminal."""
-    root = make_small(tmp_path_factory.mktemp("live") / "w", duration_s=0.6)
+    root = make_watched(tmp_path_factory.mktemp("live") / "w", warm_up_s=0.5)
     return run_on_a_terminal(root, "--runs=2")
 
 
@@ -62,7 +71,7 @@ def test_the_live_lines_are_gone_in_the_end(live):
 
 def test_verbose_output_stays_whole(tmp_path):
     """PT-01: with -v pytest writes a test's name first and its result much later: the live view leaves both alone."""
-    root = make_small(tmp_path / "w", duration_s=0.4)
+    root = make_watched(tmp_path / "w")
     result = run_on_a_terminal(root, "-v", "--color=no")
     assert result.code == 0, result.written
     assert seen_in(result.frames, LIVE), "there is a live view"
@@ -90,7 +99,7 @@ def test_colours_where_pytest_has_some(live):
 
 def test_no_colours_where_the_user_wants_none(tmp_path):
     """PT-01: with NO_COLOR the live view is drawn in plain characters."""
-    root = make_small(tmp_path / "w", duration_s=0.4)
+    root = make_watched(tmp_path / "w")
     result = run_on_a_terminal(root, "-k", "baseline", env={"NO_COLOR": "1"})
     assert result.code == 0, result.written
     assert seen_in(result.frames, LIVE)
@@ -101,7 +110,7 @@ def test_no_colours_where_the_user_wants_none(tmp_path):
 @pytest.mark.parametrize(("rows", "columns"), [(24, 40), (5, 30)])
 def test_a_narrow_or_tiny_terminal(tmp_path, rows, columns):
     """PT-01: the live view is cut to the terminal, takes half of it at most, and leaves it clean."""
-    root = make_small(tmp_path / "w", duration_s=0.8)
+    root = make_watched(tmp_path / "w")
     result = run_on_a_terminal(root, rows=rows, columns=columns)
     assert result.code == 0, result.written
     heads = seen_in(result.frames, re.compile(r"(\d/2 cells)"))
@@ -139,7 +148,7 @@ def test_ctrl_c_leaves_the_terminal_clean(tmp_path):
 
 def test_a_debugger_has_the_terminal_to_itself(tmp_path):
     """PT-01: from breakpoint() in a test of the user's on, nothing is drawn any more."""
-    root = make_small(tmp_path / "w", duration_s=0.4)
+    root = make_watched(tmp_path / "w")
     (root / "test_own.py").write_text(
         "import time\n"
         "def test_own(staging_cell):\n"
@@ -165,11 +174,9 @@ def test_a_debugger_has_the_terminal_to_itself(tmp_path):
 
 def test_a_row_for_each_worker(tmp_path):
     """PT-01: with several workers the live view has a row for each, and a file of phases for each."""
-    root = make_small(tmp_path / "w", duration_s=0.6)
     # As many workers as were asked for, on one host: one of them waits for its lease.
-    (root / "conftest.py").write_text(
-        "from pytest_staging.session.controller import Controller\nController.slots = 2\n"
-    )
+    slots = "from pytest_staging.session.controller import Controller\nController.slots = 2\n"
+    root = make_watched(tmp_path / "w", slots, duration_s=2.0)
     row = re.compile(r"  worker (\d)  (\w+) +\d+ s  (run\d{3}-native-\w+)")
     result = run_on_a_terminal(root, "-n", "2", "--runs=2")
     assert result.code == 0, result.written

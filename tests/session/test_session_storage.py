@@ -43,7 +43,7 @@ def test_a_read_only_folder_is_named(tmp_path):
     """SM-07: a read-only campaigns folder: one message that names it and says what to do, exit code 1."""
     root = make_small(tmp_path / "w")
     with mounted_tmpfs(root / "campaigns", "size=1m"):
-        subprocess.run(["mount", "-o", "remount,ro", str(root / "campaigns")], check=True, timeout=10)
+        subprocess.run(["mount", "-o", "remount,ro", str(root / "campaigns")], check=True, timeout=60)
         assert_clear_end(run_campaign(root), "Read-only file system", str(root / "campaigns"))
 
 

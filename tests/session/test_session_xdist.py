@@ -115,10 +115,9 @@ def worker_pids(controller: int) -> list[int]:
         if entry.name.isdigit():
             try:
                 parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-                command = (entry / "cmdline").read_bytes()
             except OSError:
                 continue
-            if parent == controller and b"locust" not in command:
+            if parent == controller:
                 found.append(int(entry.name))
     return found
 
@@ -145,7 +144,8 @@ def kills(tmp_path_factory):
 
     def finish(name):
         workers, runs, slug = KILLS[name]
-        root = make_small(folder / name, duration_s=1.0)
+        # Long enough to be hit, however late that is noticed here.
+        root = make_small(folder / name, duration_s=3.0)
         (root / "conftest.py").write_text(MORE_HOSTS)
         with started_campaign(root, "-n", workers, "--runs", runs, "--staging-order=fixed") as process:
             await_phase(root, process, slug, "load")

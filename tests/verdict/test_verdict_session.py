@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 from crafted import fill, passing, plan, regressing, up_to, wavering, without
-from running import await_phase, folder_of, read_aggregate, run_pytest, started_campaign
+from running import DEADLINE_S, await_phase, folder_of, make_small, read_aggregate, run_pytest, started_campaign
 
 from pytest_staging.session.verdicts import FAIL_ON, verdict_outcome
 
@@ -131,14 +131,14 @@ def test_a_smoke_campaign_has_no_verdict(tmp_path):
 
 def test_an_interrupted_campaign_has_no_verdict(tmp_path):
     """XP-01: a session that was cut off reports no verdict test case, though 15 of 16 cells show a regression."""
-    root = tmp_path / "w"
+    root = make_small(tmp_path / "w", duration_s=4.0)
     campaign = plan(root)
     fill(root, campaign, without(regressing, campaign.cells[-1].cell_id))
     log = root / "output.txt"
     with started_campaign(root, "--staging-resume=c", "--runs=8", "-v", log=log) as process:
         await_phase(root, process, campaign.cells[-1].version_slug, "load")
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 2
+        assert process.wait(DEADLINE_S) == 2
     assert "::verdict[" not in log.read_text()
     assert (folder_of(root) / "aggregate-comparison.json").is_file()
     assert read_aggregate(root)["complete"] is False
