@@ -62,6 +62,11 @@ def parse_dockerignore(text: str, dockerfile: str = "Dockerfile") -> Ignored:
     return Ignored(digest, tuple(reading for reading in readings if reading is not None))
 
 
+def split_for_sdk(text: str) -> list[str]:
+    """Patterns as docker.api.build takes them from a .dockerignore."""
+    return [line for line in map(str.strip, text.splitlines()) if line and not line.startswith("#")]
+
+
 def _split(text: str) -> list[str] | None:
     """Patterns as the docker client cleans them, exceptions with their '!'. None if it refuses them."""
     patterns = []
@@ -112,9 +117,7 @@ def _sdk_reading(text: str, dockerfile: str) -> tuple[_Reading | None, str]:
         from docker.utils.build import PatternMatcher
     except ImportError:
         return None, ""
-    # As docker.api.build does.
-    lines = [line.strip() for line in text.splitlines()]
-    matcher: Any = PatternMatcher([*(line for line in lines if line and line[0] != "#"), f"!{dockerfile}"])
+    matcher: Any = PatternMatcher([*split_for_sdk(text), f"!{dockerfile}"])
     is_matched = _without_warnings(matcher.matches) if "[" in text else matcher.matches
     try:
         is_matched("any")

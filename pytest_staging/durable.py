@@ -36,8 +36,13 @@ def storing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        advice = _ADVICE.get(error.errno or 0, "")
-        raise StorageError(f"cannot write {path}: {error.strerror or error}. {advice}".rstrip()) from error
+        raise refused(f"write {path}", error) from error
+
+
+def refused(what: str, error: OSError) -> StorageError:
+    """The error that says what could not be done, why, and what helps."""
+    advice = _ADVICE.get(error.errno or 0, "")
+    return StorageError(f"cannot {what}: {error.strerror or error}. {advice}".rstrip())
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from pytest_staging.dockerignore import Ignored, parse_dockerignore
 from pytest_staging.images.artifact import run_build_step
 from pytest_staging.images.container import ContainerImages, docker_build, reference
+from pytest_staging.images.context import IGNORE_FILE, read_ignore_file
 from pytest_staging.model.building import Build, Image
 from pytest_staging.model.errors import EngineMissing
 from pytest_staging.model.ports import Command, CommandRunner
@@ -35,10 +36,8 @@ class BuildKitBuilder(ContainerImages):
 
     def ignored(self, spec: ImageSpec, snapshot: Path) -> Ignored | None:
         # BuildKit alone knows a file of exclusions for one Dockerfile.
-        own = snapshot / f"{spec.dockerfile}.dockerignore"
-        if own.is_file():
-            return parse_dockerignore(own.read_text(encoding="utf-8", errors="replace"), spec.dockerfile)
-        return super().ignored(spec, snapshot)
+        own = read_ignore_file(snapshot / f"{spec.dockerfile}{IGNORE_FILE}")
+        return super().ignored(spec, snapshot) if own is None else parse_dockerignore(own, spec.dockerfile)
 
     def predefined(self) -> Mapping[str, str]:
         platform = self.engine.facts.platform

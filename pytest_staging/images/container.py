@@ -11,19 +11,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from pytest_staging import durable
 from pytest_staging.dockerfile import parse_bases
 from pytest_staging.dockerignore import Ignored, parse_dockerignore
 from pytest_staging.engine import GONE, LABEL, Engine
 from pytest_staging.fingerprint import TreeIndex
+from pytest_staging.images.context import IGNORE_FILE, pack_context, read_ignore_file
 from pytest_staging.model.building import NOT_HERE, Build, Image
 from pytest_staging.model.errors import BuildFailed, EngineLost, WorkspaceError
 from pytest_staging.model.version import ImageSpec, Version
 
 REPOSITORY = "pytest-staging"
-IGNORE_FILE = ".dockerignore"
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,8 @@ class ContainerImages:
 
     def ignored(self, spec: ImageSpec, snapshot: Path) -> Ignored | None:
         """The files that the engine never sees."""
-        path = snapshot / IGNORE_FILE
-        return (
-            parse_dockerignore(path.read_text(encoding="utf-8", errors="replace"), spec.dockerfile)
-            if path.is_file()
-            else None
-        )
+        text = read_ignore_file(snapshot / IGNORE_FILE)
+        return None if text is None else parse_dockerignore(text, spec.dockerfile)
 
     def inputs(self, version: Version, mode: str, snapshot: Path) -> Mapping[str, str]:
         spec = image_spec(version, mode)
@@ -108,17 +104,18 @@ class ClassicBuilder(ContainerImages):
     def build(self, build: Build) -> Image:
         with durable.storing(build.log):
             log = build.log.open("ab", buffering=0)
-        with log:
-            self.engine.call(build.label, self._run, build, _writer(log, build.echo))
+        with log, pack_context(build, image_spec(build.version, build.mode).dockerfile) as context:
+            self.engine.call(build.label, self._run, build, context, _writer(log, build.echo))
         return self.made(build, reference(build))
 
-    def _run(self, build: Build, write: Callable[[str], None]) -> None:
+    def _run(self, build: Build, context: IO[bytes], write: Callable[[str], None]) -> None:
         spec, limit_s = image_spec(build.version, build.mode), build.spec.build_timeout_s
         api, deadline = self.engine.client.api, time.monotonic() + limit_s
         try:
             with _hanging_up(api, limit_s):
                 stream = api.build(
-                    path=str(build.snapshot),
+                    fileobj=context,
+                    custom_context=True,
                     dockerfile=spec.dockerfile,
                     tag=reference(build),
                     buildargs=dict(spec.arguments or {}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -192,6 +193,50 @@ def test_the_workspaces_disk_is_full(place: ImageWorkspace) -> None:
         (place.root / "filler").unlink()
         assert place.ensure().reason == "never built"
         assert place.ensure().hit
+
+
+def test_no_room_to_pack_the_snapshot(place: ImageWorkspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SM-05: it is this machine's disk, and not the engine, that is named; nothing of the archive stays."""
+    place.write(files={"data": "x" * (3 << 20)})
+    small = tmp_path / "small"
+    with small_disk(small, "size=1m"):
+        monkeypatch.setattr(tempfile, "tempdir", str(small))
+        with pytest.raises(StorageError) as caught:
+            place.ensure()
+        assert str(caught.value) == (
+            f"cannot pack {place.snapshot()} into a file in {small} for the build of baseline in mode native: "
+            "No space left on device. The disk is full: free some space and run again."
+        )
+        done = place.build(TMPDIR=str(small))
+        assert done.returncode == 1
+        assert done.stderr.startswith(f"staging-manager: cannot pack {place.snapshot()} into a file in {small} ")
+        assert list(small.iterdir()) == []
+        assert place.entries() == []
+    monkeypatch.undo()
+
+
+def test_a_file_that_goes_away_while_it_is_packed(place: ImageWorkspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SM-05: the error names the file."""
+    place.write()
+    gone = OSError("Can not read file in context: it")
+    gone.__cause__ = FileNotFoundError(2, "No such file or directory", str(place.snapshot() / "data"))
+
+    def refuse(*_: object, **__: object) -> None:
+        raise gone
+
+    monkeypatch.setattr("docker.utils.build.tar", refuse)
+    with pytest.raises(StorageError, match=f"cannot pack {place.snapshot()}/data into a file in .*: No such file or"):
+        place.ensure()
+
+
+def test_a_rule_that_the_sdk_cannot_read(place: ImageWorkspace) -> None:
+    """SM-05: one clear error that names the file."""
+    place.write(files={".dockerignore": "[z-a]\n"})
+    with pytest.raises(
+        BuildFailed, match=r"in mode native: .*/\.dockerignore has a pattern that the Docker SDK cannot"
+    ):
+        place.ensure()
+    assert place.entries() == []
 
 
 def test_the_manifest_cannot_be_written(place: ImageWorkspace, monkeypatch: pytest.MonkeyPatch) -> None:

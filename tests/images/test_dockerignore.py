@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import builtins
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_staging.dockerignore import Ignored, parse_dockerignore
+from pytest_staging.engine import Engine
+from pytest_staging.images.buildkit import BuildKitBuilder
+from pytest_staging.images.container import ClassicBuilder
+from pytest_staging.model.errors import WorkspaceError
+from pytest_staging.model.version import ImageSpec
+from pytest_staging.targets.local import LocalTarget
 
 KEPT = ["a", "dir/a", "dir/sub/a", "other/dir/a", "x.c", "dir/x.c", "Dockerfile", ".dockerignore", "a b", "ab"]
 
@@ -143,3 +151,18 @@ def test_any_rules_are_read(rules: str, path: str) -> None:
     ignored = parse_dockerignore(rules)
     path = "/".join(part for part in path.split("/") if part) or "a"
     assert ignored(path) is ignored(path)
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo], ids=["folder", "pipe"])
+def test_what_is_no_file(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    """SM-05: refused before anything is sent; a link that leads nowhere is as good as none, as for the SDK."""
+    classic, kit = ClassicBuilder(tmp_path, Engine()), BuildKitBuilder(tmp_path, Engine(), LocalTarget())
+    (tmp_path / ".dockerignore").symlink_to("nowhere")
+    assert classic.ignored(ImageSpec(), tmp_path) is None
+    (tmp_path / ".dockerignore").unlink()
+    for builders, name in (((kit,), "Dockerfile.dockerignore"), ((kit, classic), ".dockerignore")):
+        make(tmp_path / name)
+        for builder in builders:
+            with pytest.raises(WorkspaceError, match=f"{tmp_path}/{name} is no file. Remove it, or write"):
+                builder.ignored(ImageSpec(), tmp_path)
+        (tmp_path / name).rmdir() if make is os.mkdir else (tmp_path / name).unlink()
