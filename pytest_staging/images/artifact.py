@@ -78,8 +78,9 @@ class ArtifactBuilder:
             return None
         return Image(ref=ref, id=f"sha256:{digest}", size_bytes=size, path=path)
 
-    def remove(self, ref: str) -> None:
+    def remove(self, slug: str, ref: str) -> None:
         path = self._path(ref)
+        require_own(slug, ref)
         if not _names_path(path).is_file():
             return  # then no build made it
         with durable.storing(path):
@@ -101,6 +102,12 @@ class ArtifactBuilder:
         names = {"STAGING_VERSION": build.version.slug, "STAGING_MODE": build.mode}
         command = Command(argv=argv, cwd=cwd, log=build.log, env=names, echo=build.echo)
         run_build_step(self.runner, command, build)
+
+
+def require_own(slug: str, ref: str) -> None:
+    """Raises WorkspaceError for another version's files: a manifest is a file that anybody may have written."""
+    if not ref.startswith(f"{slug}/"):
+        raise WorkspaceError(f"{ref} was not built for {slug}, so it is not removed. Correct the manifest of {slug}.")
 
 
 def run_build_step(runner: CommandRunner, command: Command, build: Build, where: str = "") -> None:

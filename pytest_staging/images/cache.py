@@ -79,9 +79,13 @@ class ImageCache:
         """Where a version's manifest, build logs and built files lie."""
         return self.versions_folder / slug / "images"
 
+    def manifest_path(self, slug: str) -> Path:
+        """Where it is said what a version was built into."""
+        return self.folder(slug) / "manifest.json"
+
     def read_manifest(self, slug: str) -> Manifest:
         """Empty when there is none. Raises WorkspaceError for a newer program's."""
-        path = self.folder(slug) / "manifest.json"
+        path = self.manifest_path(slug)
         try:
             text = path.read_bytes().decode()
         except FileNotFoundError:
@@ -94,7 +98,7 @@ class ImageCache:
         """Removes images and their entries. What cannot be removed keeps its entry, so as to be found again."""
         self.read_manifest(slug)  # a newer program's images are not ours to remove either
         for ref in sorted(refs):
-            self.builder.remove(ref)
+            self.builder.remove(slug, ref)
             self._forget_entry(slug, ref)
 
     def _wanted(self, version: Version, mode: str) -> Wanted:
@@ -156,7 +160,7 @@ class ImageCache:
         built = self._wanted(build.version, build.mode)
         # A base image that was fetched by the build has an id only now; whatever had one before must have kept it.
         if built.snapshot_fingerprint != wanted.snapshot_fingerprint or not _refines(wanted, built):
-            self.builder.remove(image.ref)
+            self.builder.remove(build.version.slug, image.ref)
             raise BuildFailed(f"{build.label}: its snapshot or a base image changed while it was read. Run again.")
         entry = Entry(
             mode=build.mode,
@@ -180,7 +184,7 @@ class ImageCache:
         # The modes of a version are built side by side and share the file.
         with self._locked(slug, "manifest", MANIFEST_LOCK_S, f"the manifest of {slug} is held"):
             changed = change(self.read_manifest(slug))
-            durable.write_text(self.folder(slug) / "manifest.json", render_manifest(changed))
+            durable.write_text(self.manifest_path(slug), render_manifest(changed))
 
 
 def _refines(before: Wanted, after: Wanted) -> bool:

@@ -76,13 +76,15 @@ class ContainerImages:
         found = self.engine.inspect_image(ref)
         return None if found is None else Image(ref=ref, id=str(found["Id"]), size_bytes=int(found["Size"]))
 
-    def remove(self, ref: str) -> None:
+    def remove(self, slug: str, ref: str) -> None:
         found = self.engine.inspect_image(ref)
         if found is None:
             return
-        if f"{LABEL}.version" not in (found["Config"].get("Labels") or {}):
+        if (found["Config"].get("Labels") or {}).get(f"{LABEL}.version") != slug:
             # A manifest is a file that anybody may have written.
-            raise WorkspaceError(f"{ref} was not built by this program, so it is not removed. Correct the manifest.")
+            raise WorkspaceError(
+                f"{ref} was not built by this program for {slug}, so it is not removed. Correct the manifest of {slug}."
+            )
         # Somebody else may have removed it meanwhile.
         self.engine.call(f"remove image {ref}", self.engine.client.api.remove_image, ref, accept=(GONE,))
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_staging import durable
-from pytest_staging.images.artifact import artifact_commands, run_build_step
+from pytest_staging.images.artifact import artifact_commands, require_own, run_build_step
 from pytest_staging.model.building import Build, Image
 from pytest_staging.model.errors import BuildFailed, WorkspaceError
 from pytest_staging.model.ports import Command, CommandRunner
@@ -130,8 +130,9 @@ class RemoteArtifactBuilder:
         digest, sizes = found[0], [int(word) for word in found[2:]]
         return Image(ref=ref, id=f"sha256:{digest}", size_bytes=sum(sizes), path=Path(path, "files"))
 
-    def remove(self, ref: str) -> None:
+    def remove(self, slug: str, ref: str) -> None:
         path = self._path(ref)
+        require_own(slug, ref)
         self._change(_REMOVE, path, self._beside(path, "retired"), what=f"removing {path}")
 
     def _ref(self, build: Build) -> str:

@@ -82,6 +82,9 @@ class Builder(Protocol):
         """What `ref` names now, or None."""
         ...
 
-    def remove(self, ref: str) -> None:
-        """Removes what `ref` names, if it is there and nothing runs from it."""
+    def remove(self, slug: str, ref: str) -> None:
+        """Removes what `ref` names, if it is there and nothing runs from it.
+
+        Raises WorkspaceError when it was not built for the version `slug`.
+        """
         ...

@@ -210,7 +210,7 @@ def test_a_foreign_image_is_not_removed(place: ImageWorkspace, tmp_path: Path) -
     data = json.loads(path.read_text())
     data["images"][0]["image_ref"] = base
     path.write_text(json.dumps(data))
-    with pytest.raises(WorkspaceError, match=f"{base} was not built by this program, so it is not removed"):
+    with pytest.raises(WorkspaceError, match=f"{base} was not built by this program for baseline, so it is not"):
         place.cache().forget("baseline", {base})
     assert place.engine.inspect("image", base)
     assert [entry["image_ref"] for entry in place.entries()] == [base]
