@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -115,18 +116,21 @@ def unfit_reason(mode: ModeSpec) -> str | None:
     return None if mode.image else "has no image"
 
 
-def image_gone(image: Image) -> ServiceFailed:
-    """The failure of a cell whose image is not there any more."""
+def image_gone(image: Image, names: Mapping[str, str]) -> ServiceFailed:
+    """The failure of a cell whose image is not there any more. `names`: version and mode, as a deployment has them."""
+    command = ["staging-manager", "build-images", "--target", "docker"]
+    for option, name in (("--slug", "STAGING_VERSION"), ("--mode", "STAGING_MODE")):
+        command += [option, names[name]] if name in names else []
     return ServiceFailed(
         f"the image {image.ref} ({image.id}) is gone: somebody removed it after it was built. Build it again: "
-        "staging-manager build-images"
+        f"{shlex.join(command)}"
     )
 
 
 def _create_failure(deployment: Deployment, error: EngineRefused) -> ServiceFailed:
     if error.status != GONE:
         return ServiceFailed(f"the service cannot be started: {error.reason}")
-    return image_gone(deployment.image)
+    return image_gone(deployment.image, deployment.environment)
 
 
 def _memory_bytes(limits: ContainerLimits) -> int | None:

@@ -7,7 +7,8 @@ is a digest of the image's configuration and, by that, of all its files: one tha
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from pytest_staging.engine import Engine
@@ -29,10 +30,16 @@ exec docker load --quiet
 
 
 def ship_image(
-    image: Image, source: Engine, host: Host, destination: Engine, deadline_s: float = SHIP_DEADLINE_S
+    image: Image,
+    source: Engine,
+    host: Host,
+    destination: Engine,
+    names: Mapping[str, str] = MappingProxyType({}),
+    deadline_s: float = SHIP_DEADLINE_S,
 ) -> bool:
     """Makes `destination`, the engine of `host`, have the image of that id; says whether it had to be sent.
 
+    `names` are those of `image_gone`.
     It is streamed: neither side holds more than some megabytes of it. Raises ServiceFailed for an image that is gone or
     made for another platform, RemoteFailed (no space), EngineLost, EngineMissing, ConnectionLost.
     """
@@ -40,7 +47,7 @@ def ship_image(
         return False
     facts = source.inspect_image(image.id)
     if facts is None:
-        raise image_gone(image)
+        raise image_gone(image, names)
     _require_platform(image, facts, host, destination)
     folder = re.sub(r"/slot-\d+$", "", host.root)
     arguments = (image.id, folder, str(int(deadline_s)))

@@ -158,7 +158,7 @@ class SshDockerTarget:
             self._ssh.require_lease()
             self.host.connection.connect()
             if deployment.mode.image:
-                ship_image(deployment.image, self._builds_on, self.host, self._engine)
+                ship_image(deployment.image, self._builds_on, self.host, self._engine, deployment.environment)
             return self._containers.deploy(deployment, HostGround(self.host, self._ssh.lease_lost()))
         except HostUnreachable as error:
             raise ConnectionLost(str(error)) from error

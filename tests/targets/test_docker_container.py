@@ -132,11 +132,12 @@ def test_an_image_that_was_removed(engine: Engine, deploy_container: Deploy, tmp
     (tmp_path / "Dockerfile").write_text(f"FROM scratch\nLABEL staging.targets-test={uuid4().hex}\n")
     built = engine("build", "--quiet", str(tmp_path))
     engine("image", "rm", built)
+    names = {"STAGING_VERSION": "faster", "STAGING_MODE": "jvm"}
     with pytest.raises(ServiceFailed) as caught:
-        deploy_container(image=Image(ref="staging/x:1", id=built, size_bytes=0))
+        deploy_container(image=Image(ref="staging/x:1", id=built, size_bytes=0), environment=names)
     assert str(caught.value) == (
         f"the image staging/x:1 ({built}) is gone: somebody removed it after it was built. Build it again: "
-        "staging-manager build-images"
+        "staging-manager build-images --target docker --slug faster --mode jvm"
     )
 
 

@@ -75,8 +75,9 @@ def test_two_slots_ship_at_once(ssh_docker: Place, engine_host: EngineHost, new_
 
 def test_an_image_that_is_gone_everywhere(ssh_docker: Place, tmp_path: Path) -> None:
     gone = Image(ref="probe:gone", id="sha256:" + "0" * 64, size_bytes=0)
-    with pytest.raises(ServiceFailed, match=r"the image probe:gone .* is gone: .* staging-manager build-images"):
-        make_target(ssh_docker).deploy(ssh_docker.deployment(tmp_path, image=gone))
+    with pytest.raises(ServiceFailed, match=r"the image probe:gone .* is gone: .* --target docker --slug faster$"):
+        names = {"STAGING_VERSION": "faster"}
+        make_target(ssh_docker).deploy(ssh_docker.deployment(tmp_path, image=gone, environment=names))
 
 
 def test_an_image_for_another_platform(
