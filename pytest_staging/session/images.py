@@ -29,7 +29,8 @@ class ImagesForTests:
         if mode not in version.service.modes:
             known = ", ".join(version.service.modes)
             raise UsageProblem(f"staging_images: version {slug!r} has no mode {mode!r}; it has {known}.")
-        cache = wiring.make_images(self._workspace, target or self._target)
+        option = "staging_images: target" if target else wiring.TARGET_OPTION
+        cache = wiring.make_images(self._workspace, target or self._target, option=option)
         return cache.ensure(version, mode, cache.folder(slug) / f"{mode}.log").image
 
 

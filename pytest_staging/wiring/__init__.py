@@ -67,24 +67,29 @@ __all__ = [
     "runner_of",
 ]
 
+TARGET_OPTION = "--staging-target"
 Seat = tuple[str, HostSpec]
 """A host slot of the inventory: its name, and how it is reached."""
 
 
 def needs_hosts(target: str) -> bool:
     """Whether cells of that target run on hosts of the inventory. Raises UsageProblem for an unknown target."""
-    require_known(TARGETS, "--staging-target", _kind(target))
+    require_known(TARGETS, TARGET_OPTION, _kind(target))
     return target in HOST_TARGETS
 
 
 def make_target(
-    workspace: Workspace, name: str, seat: Seat | None = None, pins: Mapping[str, str] | None = None
+    workspace: Workspace,
+    name: str,
+    seat: Seat | None = None,
+    pins: Mapping[str, str] | None = None,
+    option: str = TARGET_OPTION,
 ) -> Target:
     """Raises UsageProblem naming the known targets. `seat` is needed where the target needs hosts.
 
-    `pins` are the files of the target that a campaign pinned; none where it is only planned.
+    `pins` are the files of the target that a campaign pinned; none where it is only planned. By `option` it was named.
     """
-    make = load_adapter(TARGETS, "--staging-target", _kind(name))
+    make = load_adapter(TARGETS, option, _kind(name))
     if _kind(name) == "compose":
         return _make_compose_target(workspace, name, make, pins)
     if name == "script":
@@ -94,7 +99,7 @@ def make_target(
     if name not in HOST_TARGETS:
         return cast(Target, make())
     if seat is None:
-        raise UsageProblem(f"--staging-target {name} needs the hosts of targets.yaml, or E2E_VM_HOST.")
+        raise UsageProblem(f"{option} {name} needs the hosts of targets.yaml, or E2E_VM_HOST.")
     return cast(Target, make(*seat))
 
 
@@ -135,10 +140,12 @@ def make_source(benchmark: Benchmark, folder: Path) -> MetricSource:
     return CombinedMetrics(made)
 
 
-def make_images(workspace: Workspace, name: str, seat: Seat | None = None) -> ImageCache:
+def make_images(workspace: Workspace, name: str, seat: Seat | None = None, option: str = TARGET_OPTION) -> ImageCache:
     """The cache of what the target of that name runs from. Raises as `make_target`."""
-    require_known(TARGETS, "--staging-target", _kind(name))
+    require_known(TARGETS, option, _kind(name))
     if name == "ssh":
+        if seat is None:
+            raise UsageProblem(f"{option} ssh: each host builds its own files, in the campaign that measures there.")
         return _make_remote_images(workspace, make_target(workspace, name, seat))
     if name == "local" or (name == "script" and store.load_script_target(workspace).takes is Takes.FILES):
         return make_image_cache(workspace, "artifact")

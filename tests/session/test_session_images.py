@@ -111,6 +111,7 @@ WRONG = {
     ),
     "version": ('"basline", "native", "local"', "there is no version 'basline'"),
     "target": ('"baseline", "native", "lokal"', "'lokal' is not known. Did you mean 'local'?"),
+    "hosts": ('"baseline", "native", "ssh"', "UsageProblem: staging_images: target ssh: each host builds its own"),
     "engine": ('"baseline", "native"', "EngineMissing: no Docker engine answers at unix:///none.sock"),
     "build": ('"faster", "native", "local"', "BuildFailed: build of faster in mode native: false ended with status 1"),
 }
