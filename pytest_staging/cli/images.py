@@ -6,6 +6,7 @@ import argparse
 import json
 import shlex
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,12 +15,14 @@ from pytest_staging.cli.command import add_command, add_group, workspace_of
 
 if TYPE_CHECKING:
     from pytest_staging.images.cache import BuiltImage, ImageCache
-    from pytest_staging.images.manifest import Entry
+    from pytest_staging.images.manifest import Entry, Manifest
     from pytest_staging.model.version import Version
     from pytest_staging.store import Workspace
 
 GONE = ("rejected", "archived-baseline")
 COLUMNS = ("version", "mode", "cache", "reason", "seconds", "size", "id")
+LIST_COLUMNS = ("version", "status", "mode", "builder", "built at", "size", "name")
+ID_LETTERS = 12  # as the docker client shows it
 
 
 def add_commands(commands: Any) -> None:
@@ -32,7 +35,9 @@ def add_commands(commands: Any) -> None:
     )
     parser.add_argument("--slug", action="append", default=[], help="version to build (default: all but archived)")
     parser.add_argument("--mode", action="append", default=[], help="mode to build (default: every mode)")
-    parser.add_argument("--target", default="local", help="where it is to run: local (default) or docker")
+    parser.add_argument(
+        "--target", default="local", help="where it is to run: local (default), docker, ssh-docker, ..."
+    )
     parser.add_argument("--force-rebuild-images", action="store_true", help="build even where the cache matches")
     parser.add_argument(
         "--force-rebuild-mode", action="append", default=[], metavar="MODE", help="the same, for one mode"
@@ -65,15 +70,19 @@ def add_commands(commands: Any) -> None:
 def build(options: argparse.Namespace) -> int:
     from pytest_staging import store, wiring
     from pytest_staging.cli.jobs import build_in_parallel
-    from pytest_staging.model.errors import WorkspaceError
+    from pytest_staging.model.errors import UsageProblem, WorkspaceError
 
     workspace = workspace_of(options)
-    cache = wiring.make_images(workspace, options.target)
-    target = wiring.make_target(workspace, options.target)
+    # Images for hosts are built by this machine's engine, and what fits into a container fits into one there.
+    name = "docker" if options.target == "ssh-docker" else options.target
+    cache = wiring.make_images(workspace, name, option="--target")
+    target = wiring.make_target(workspace, name, option="--target")
     versions = [store.load_version(workspace, slug) for slug in options.slug or _living(workspace)]
     if not versions:
         raise WorkspaceError(f"no version to build in {workspace.versions_folder}. Make one with create-version.")
     _require_modes([*options.mode, *options.force_rebuild_mode], versions)
+    if options.mode and (left_out := [one for one in options.force_rebuild_mode if one not in options.mode]):
+        raise UsageProblem(f"--force-rebuild-mode {left_out[0]}: --mode leaves it out. Name it with --mode as well.")
     pairs = [
         (version, mode)
         for version in versions
@@ -89,27 +98,31 @@ def build(options: argparse.Namespace) -> int:
     if options.jobs > 1:
         rows, failures = build_in_parallel(options, [(version.slug, mode) for version, mode in pairs])
     else:
-        rows, failures = [_row(cache, version, mode, options) for version, mode in pairs], {}
-    _print_rows(rows, options.json)
-    for failure in failures:
-        print(failure, file=sys.stderr)
+        rows, failures = _build_in_turn(cache, pairs, options)
+    if rows or options.json:
+        _print_rows(rows, options.json)
+    _complain(failures)
     return min(failures.values(), default=0)
 
 
 def run_list(options: argparse.Namespace) -> int:
-    from tabulate import tabulate
-
     from pytest_staging import store, wiring
+    from pytest_staging.cli.table import print_table
 
     workspace = workspace_of(options)
     cache = wiring.make_image_cache(workspace, "artifact")
-    rows = []
-    for one in store.load_all_metadata(workspace):
-        for entry in cache.read_manifest(one.slug).entries if one.slug in (options.slug or [one.slug]) else ():
+    named = [store.load_metadata(workspace, slug) for slug in dict.fromkeys(options.slug)]
+    rows, problems = [], []
+    for one in named or store.load_all_metadata(workspace):
+        manifest = cache.read_manifest(one.slug)
+        if manifest.damage:
+            problems.append(f"staging-manager: {_damage(cache, one.slug, manifest)}")
+        for entry in manifest.entries:
             size = _size(entry.size_bytes)
             rows.append([one.slug, one.status.value, entry.mode, entry.builder, entry.built_at, size, entry.image_ref])
-    print(tabulate(rows, ["version", "status", "mode", "builder", "built at", "size", "name"], tablefmt="github"))
-    return 0
+    print_table(rows, LIST_COLUMNS)
+    _complain(problems)
+    return 1 if problems else 0
 
 
 def run_prune(options: argparse.Namespace) -> int:
@@ -120,14 +133,17 @@ def run_prune(options: argparse.Namespace) -> int:
     for slug in options.slug:
         if store.load_metadata(workspace, slug).status.value not in GONE:
             raise UsageProblem(f"{slug} is neither archived nor rejected; its images are still needed.")
-    read_manifest = wiring.make_image_cache(workspace, "artifact").read_manifest
-    needed = {
-        name: slug for slug in _living(workspace) for entry in read_manifest(slug).entries for name in _names_of(entry)
-    }
-    removed = 0
+    cache = wiring.make_image_cache(workspace, "artifact")
+    needed = _needed(cache, _living(workspace))
+    removed, damaged = 0, False
     for slug in dict.fromkeys(options.slug or _gone(workspace)):
         by_builder: dict[str, set[str]] = {}
-        for entry in read_manifest(slug).entries:
+        manifest = cache.read_manifest(slug)
+        if manifest.damage:
+            by_hand = f"Restore it; or remove it, and by hand what {slug} was built into."
+            _complain([f"staging-manager: {_damage(cache, slug, manifest)} {by_hand}"])
+            damaged = True
+        for entry in manifest.entries:
             if host := entry.builder.partition("@")[2]:
                 print(f"keeping {entry.image_ref} on host {host}: staging-manager hosts clean {host} removes it")
                 continue
@@ -140,14 +156,55 @@ def run_prune(options: argparse.Namespace) -> int:
             removed += 1
         for builder, refs in by_builder.items() if not options.dry_run else ():
             wiring.make_image_cache(workspace, builder).forget(slug, refs)
-    if not removed:
+    if not removed and not damaged:
         print("nothing to remove: no archived or rejected version has images that no other needs")
-    return 0
+    return 1 if damaged else 0
+
+
+def _needed(cache: ImageCache, slugs: list[str]) -> dict[str, str]:
+    """What the versions in use need, and which of them. Raises WorkspaceError where that cannot be told."""
+    from pytest_staging.model.errors import WorkspaceError
+
+    needed: dict[str, str] = {}
+    for slug in slugs:
+        manifest = cache.read_manifest(slug)
+        if manifest.damage:
+            raise WorkspaceError(
+                f"{_damage(cache, slug, manifest)} It names what {slug} needs, so nothing is removed. Restore it, or "
+                "remove it: then that is built anew."
+            )
+        needed |= {name: slug for entry in manifest.entries for name in _names_of(entry)}
+    return needed
+
+
+def _damage(cache: ImageCache, slug: str, manifest: Manifest) -> str:
+    return f"{cache.manifest_path(slug)} cannot be read: {manifest.damage}."
+
+
+def _complain(problems: Iterable[str]) -> None:
+    sys.stdout.flush()
+    for problem in problems:
+        print(problem, file=sys.stderr)
 
 
 def _names_of(entry: Entry) -> tuple[str, ...]:
     """By which somebody else may have the same image. Equal files lie in a folder of each version's own."""
     return (entry.image_ref,) if entry.builder.startswith("artifact") else (entry.image_ref, entry.image_id)
+
+
+def _build_in_turn(
+    cache: ImageCache, pairs: list[tuple[Version, str]], options: argparse.Namespace
+) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """As build_in_parallel: a build that fails leaves the others their turn and their row."""
+    from pytest_staging.model.errors import StagingError
+
+    rows, failures = [], {}
+    for version, mode in pairs:
+        try:
+            rows.append(_row(cache, version, mode, options))
+        except StagingError as failure:
+            failures[f"staging-manager: {failure}"] = failure.exit_code
+    return rows, failures
 
 
 def _row(cache: ImageCache, version: Version, mode: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -184,19 +241,21 @@ def _echo(data: bytes) -> None:
 
 
 def _print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
-    from tabulate import tabulate
+    from pytest_staging.cli.table import print_table
 
     if as_json:
         print(json.dumps(rows, indent=2))
         return
     shown = [
-        {**row, "seconds": f"{row['seconds']:.1f}", "size": _size(row["size"]), "id": row["id"][:19]} for row in rows
+        {
+            **row,
+            "seconds": f"{row['seconds']:.1f}",
+            "size": _size(row["size"]),
+            "id": row["id"].removeprefix("sha256:")[:ID_LETTERS],
+        }
+        for row in rows
     ]
-    print(
-        tabulate(
-            [[row[column] for column in COLUMNS] for row in shown], COLUMNS, tablefmt="github", disable_numparse=True
-        )
-    )
+    print_table([[row[column] for column in COLUMNS] for row in shown], COLUMNS, wrapped="reason")
 
 
 def _print_plan(cache: ImageCache, version: Version, mode: str, force: bool) -> None:

@@ -75,7 +75,7 @@ def test_the_table(place: ImageWorkspace, run: Run) -> None:
         assert (in_full["id"], in_full["size"]) == (known["Id"], known["Size"])
         assert row["size"] == f"{known['Size']} B"
         assert re.fullmatch(r"\d+\.\d", row["seconds"])
-        assert (row["id"] == known["Id"][:19]) is (in_full["cache"] == "hit")
+        assert (f"sha256:{row['id']}" == known["Id"][:19]) is (in_full["cache"] == "hit")
     assert full[0]["seconds"] > 0
     assert full[1]["seconds"] == 0
 
@@ -122,7 +122,81 @@ def test_unknown_target(root: Path, run: Run) -> None:
     """SM-05: exit code 2, with a suggestion."""
     code, _, error = run(root, "build-images", "--target", "dokcer")
     assert code == 2
-    assert "'dokcer' is not known. Did you mean 'docker'?" in error
+    assert error.startswith("staging-manager: --target: 'dokcer' is not known. Did you mean 'docker'?")
+
+
+def test_targets_on_hosts(root: Path, place: ImageWorkspace, run: Run) -> None:
+    """SM-05: images for ssh-docker are built here, and no host is asked; files for ssh are built there."""
+    code, out, error = run(root, "build-images", "--target", "ssh")
+    assert (code, out) == (2, "")
+    assert error == (
+        "staging-manager: --target ssh: each host builds its own files, in the campaign that measures there.\n"
+    )
+    place.write()
+    built = [run(place.root, "build-images", "--target", target, "--json")[1] for target in ("ssh-docker", "docker")]
+    rows = [json.loads(out)[0] for out in built]
+    assert [row["cache"] for row in rows] == ["miss", "hit"]
+    assert rows[0]["id"] == rows[1]["id"]
+
+
+def test_one_that_fails_hides_nothing(root: Path, run: Run) -> None:
+    """SM-05: the others are built and in the table, also without --jobs; exit code 1."""
+    make_version(root, "faster", "candidate", build=[["false"]])
+    make_version(root, "later", "candidate")
+    said = [f"staging-manager: build of faster in mode {mode}: false ended with status 1" for mode in ("jvm", "native")]
+    expected = [(slug, mode) for slug in ("baseline", "later") for mode in ("jvm", "native")]
+    code, out, error = run(root, "build-images", "--no-live")
+    assert code == 1
+    assert [(row["version"], row["mode"]) for row in table(out)] == expected
+    assert [line.split(";")[0] for line in error.splitlines() if line.startswith("staging-manager")] == said
+    code, out, error = run(root, "build-images", "--no-live", "--json")
+    assert (code, error.count("staging-manager: ")) == (1, 2)
+    assert [(row["version"], row["mode"]) for row in json.loads(out)] == expected
+    code, out, _ = run(root, "build-images", "--slug", "faster", "--json")
+    assert (code, json.loads(out)) == (1, [])
+
+
+def test_a_forced_mode_that_is_left_out(root: Path, run: Run) -> None:
+    """SM-05: nobody is to believe that it was rebuilt."""
+    code, out, error = run(root, "build-images", "--mode", "native", "--force-rebuild-mode", "jvm")
+    assert (code, out) == (2, "")
+    assert error == ("staging-manager: --force-rebuild-mode jvm: --mode leaves it out. Name it with --mode as well.\n")
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[[int], None]:
+    """Makes what is printed be printed on a terminal of that many columns."""
+
+    def set_width(columns: int) -> None:
+        monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+        monkeypatch.setenv("COLUMNS", str(columns))
+
+    return set_width
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_tables_fit_the_terminal(root: Path, run: Run, terminal: Callable[[int], None], columns: int) -> None:
+    """SM-05: a long reason takes more lines; what is too wide even so is told row by row, with the name whole."""
+    make_version(root, "eager-buffers", "archived-baseline", build=[["cp", "-p", "service.py", "{artifact}/"]])
+    only = ["--slug", "eager-buffers", "--mode", "native"]
+    run(root, "build-images", *only)
+    make_version(root, "eager-buffers", "archived-baseline", build=[["install", "service.py", "{artifact}/"]])
+    (root / "versions/eager-buffers/snapshot/more").write_text("")
+    terminal(columns)
+    _, built, _ = run(root, "build-images", *only, "--no-live")
+    _, listed, _ = run(root, "images", "list")
+    for shown in (built, listed):
+        assert max(map(len, shown.splitlines())) <= columns
+    words = " ".join(built.split())
+    newest, older = (one["image_ref"] for one in manifest(root, "eager-buffers"))
+    assert (newest in listed.split() and older in listed.split()) is (columns > len(newest) + 2)
+    if columns == 80:
+        assert built.splitlines()[0].split() == ["version", "mode", "cache", "reason", "seconds", "size", "id"]
+        assert len(built.splitlines()) > 3
+        assert len(listed.splitlines()) == 4
+    if columns == 200:
+        assert "changed: snapshot, build commands, cp, install" in words
+        assert len(built.splitlines()) == 3
 
 
 def test_no_engine(place: ImageWorkspace, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,6 +235,9 @@ def test_list(root: Path, run: Run) -> None:
     assert rows[1]["size"] == f"{size / 1000:.3g} kB"
     assert rows[1]["name"] == manifest(root, "faster")[0]["image_ref"]
     assert [row["version"] for row in table(run(root, "images", "list", "--slug", "faster")[1])] == ["faster"]
+    code, out, error = run(root, "images", "list", "--slug", "fastr")
+    assert (code, out) == (2, "")
+    assert "there is no version 'fastr'" in error
     write_manifest(root, "faster", {"schema_version": 2})
     code, _, error = run(root, "images", "list")
     assert code == 2
@@ -235,6 +312,56 @@ def test_prune_stays_inside(root: Path, run: Run, ref: str) -> None:
     assert code == 2
     assert f"{ref!r} in a manifest below" in error
     assert (root / "treasure").read_text() == "gold"
+
+
+def test_prune_removes_no_other_versions_files(root: Path, run: Run) -> None:
+    """SM-05: not even where nobody knows any more that the other one needs them."""
+    run(root, "build-images", "--mode", "native", "--slug", "baseline")
+    (one,) = manifest(root, "baseline")
+    make_version(root, "slow", "rejected")
+    (root / "versions/slow/images").mkdir()
+    write_manifest(root, "slow", {"schema_version": 1, "images": [one]})
+    write_manifest(root, "baseline", {"schema_version": 1, "images": []})
+    code, _, error = run(root, "images", "prune")
+    assert (code, error) == (
+        2,
+        f"staging-manager: {one['image_ref']} was not built for slow, so it is not removed. "
+        "Correct the manifest of slow.\n",
+    )
+    assert (root / "versions" / one["image_ref"] / "service.py").exists()
+
+
+def test_prune_with_an_unreadable_manifest(root: Path, run: Run) -> None:
+    """SM-05: file and reason, and exit code 1: what it names stays; the other versions' images go. So with list."""
+    make_version(root, "old", "archived-baseline")
+    make_version(root, "slow", "rejected")
+    run(root, "build-images", "--mode", "native", "--slug", "old", "--slug", "slow")
+    path = root / "versions/slow/images/manifest.json"
+    (kept,) = manifest(root, "slow")
+    path.write_text(path.read_text()[:-20])
+    code, out, error = run(root, "images", "list")
+    assert (code, [row["version"] for row in table(out)]) == (1, ["old"])
+    assert error.startswith(f"staging-manager: {path} cannot be read: JSONDecodeError: ")
+    code, out, error = run(root, "images", "prune")
+    assert (code, out.count("removing "), manifest(root, "old")) == (1, 1, [])
+    assert error.startswith(f"staging-manager: {path} cannot be read: JSONDecodeError: ")
+    assert error.endswith(" Restore it; or remove it, and by hand what slow was built into.\n")
+    assert run(root, "images", "prune")[:2] == (1, "")
+    assert (root / "versions" / kept["image_ref"] / "service.py").exists()
+
+
+@pytest.mark.parametrize("options", [[], ["--dry-run"]], ids=["prune", "dry run"])
+def test_prune_when_nobody_knows_what_is_needed(root: Path, run: Run, options: list[str]) -> None:
+    """SM-05: a living version's manifest that cannot be read stops it, with exit code 2."""
+    make_version(root, "slow", "rejected")
+    run(root, "build-images", "--mode", "native", "--slug", "slow", "--slug", "baseline")
+    path = root / "versions/baseline/images/manifest.json"
+    path.write_text("{")
+    code, out, error = run(root, "images", "prune", *options)
+    assert (code, out) == (2, "")
+    assert error.startswith(f"staging-manager: {path} cannot be read: JSONDecodeError: ")
+    assert "It names what baseline needs, so nothing is removed. Restore it, or remove it: " in error
+    assert len(manifest(root, "slow")) == 1
 
 
 def test_prune_of_container_images(place: ImageWorkspace, run: Run) -> None:
