@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import ssl
-import time
 from typing import Any
 from urllib.parse import urlsplit
 
+from pytest_staging.deadline import Deadline
 from pytest_staging.model.errors import PolicyRefused, PolicyUnreachable, UsageProblem
 from pytest_staging.throughput.access import is_loopback
 
@@ -78,23 +78,29 @@ class PolicyClient:
         import httpx
 
         headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
-        deadline = time.monotonic() + self._timeout_s
+        deadline = Deadline()
         try:
             with (
+                deadline.within(self._timeout_s, self._silent(f"timed out after {self._timeout_s:g} s")),
                 httpx.Client(timeout=self._timeout_s, trust_env=False, verify=_trust(self.base_url)) as client,
-                client.stream(method, f"{self.base_url}{BASE}/{path}", json=body, headers=headers) as response,
+                client.stream(
+                    method, f"{self.base_url}{BASE}/{path}", json=body, headers=headers, extensions=deadline.extensions
+                ) as response,
             ):
                 content = bytearray()
                 for chunk in response.iter_raw():
                     content += chunk
-                    if len(content) > MAX_ANSWER_BYTES or time.monotonic() > deadline:
+                    if len(content) > MAX_ANSWER_BYTES:
                         raise PolicyUnreachable(f"{self.base_url} answers without end; is that the policy API?")
                 return self._read(response.status_code, bytes(content))
         except httpx.HTTPError as error:
-            raise PolicyUnreachable(
-                f"no policy API answers at {self.base_url}: {str(error) or type(error).__name__}. "
-                "Start it with `staging-manager policy serve`, or name another with --api-base."
-            ) from error
+            raise self._silent(str(error) or type(error).__name__) from error
+
+    def _silent(self, why: str) -> PolicyUnreachable:
+        return PolicyUnreachable(
+            f"no policy API answers at {self.base_url}: {why}. "
+            "Start it with `staging-manager policy serve`, or name another with --api-base."
+        )
 
     def _read(self, status: int, content: bytes) -> dict[str, Any]:
         import json

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from answering import serving, trickle_header
 from policies import write_policy
 from serving import PROGRAM, FakeBroker, Served, active, calm, fake_broker, manager, manager_here, quick_policy, served
 from workspaces import wait_for
 
-from pytest_staging.model.errors import UsageProblem
+from pytest_staging.model.errors import PolicyUnreachable, UsageProblem
 from pytest_staging.throughput.client import PolicyClient, parse_ttl
 
 
@@ -92,6 +93,15 @@ def test_what_is_no_policy_api_is_said(api: Served, broker: FakeBroker) -> None:
     """TP-04: another service on that port is told apart."""
     done = api.policy("status", "--api-base", broker.url)
     assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+
+
+def test_the_time_limit_is_for_the_whole_answer() -> None:
+    """TP-04: a head that comes letter by letter does not outlast --timeout."""
+    with serving(trickle_header) as server:
+        client = PolicyClient(f"http://127.0.0.1:{server.server_port}", timeout_s=0.5)
+        with pytest.raises(PolicyUnreachable, match="timed out"):
+            client.status()
+        assert not server.outlasted.is_set()
 
 
 def test_watch_goes_on_until_it_is_interrupted(api: Served) -> None:
