@@ -58,7 +58,8 @@ def judge_evidence(policy: ThroughputPolicy, gathered: Gathered, candidates: Seq
         found, unknown = _breach(trigger, rows, gathered.snapshots)
         breaches += [f"{trigger.name}: {one}" for one in found]
         missing += [f"the trigger {trigger.name} cannot be evaluated: {one}" for one in unknown]
-    improved, not_improved = _judge_kpis(policy.evidence.kpis, rows)
+    improved, not_improved, unknown = _judge_kpis(policy.evidence.kpis, rows)
+    missing += unknown
     answer = Answer.ACCEPT
     if breaches or regressions:
         answer = Answer.ROLL_BACK
@@ -156,13 +157,17 @@ def worsening(row: Row) -> float | None:
     return worse / abs(float(baseline))
 
 
-def _judge_kpis(kpis: Sequence[Kpi], rows: Sequence[Row]) -> tuple[list[str], list[str]]:
-    improved, not_improved = [], []
+def _judge_kpis(kpis: Sequence[Kpi], rows: Sequence[Row]) -> tuple[list[str], list[str], list[str]]:
+    """What is improved, what is not, and why it cannot be told of the rest."""
+    improved, not_improved, unknown = [], [], []
     for kpi in kpis:
-        for row in (one for one in rows if one["metric"] == kpi.metric and one["applicable"]):
+        own = [row for row in rows if row["metric"] == kpi.metric and row["applicable"]]
+        if not own:
+            unknown.append(f"the KPI {kpi.metric}: the campaign does not measure it")
+        for row in own:
             worse, p = worsening(row), row["p_two_sided"]
             if worse is None:
-                not_improved.append(_named(row, "has no value"))
+                unknown.append(f"the KPI {_named(row, 'has no value')}")
             elif -worse < kpi.improve_by:
                 not_improved.append(_named(row, f"is better by {-worse:.1%}, {kpi.improve_by:.1%} are needed"))
             elif p is None or p > SURE:
@@ -170,7 +175,7 @@ def _judge_kpis(kpis: Sequence[Kpi], rows: Sequence[Row]) -> tuple[list[str], li
                 not_improved.append(_named(row, f"is better by {-worse:.1%}, which may be chance ({shown})"))
             else:
                 improved.append(_named(row, f"is better by {-worse:.1%} (p = {p:.3g})"))
-    return improved, not_improved
+    return improved, not_improved, unknown
 
 
 def revert_commands(gathered: Gathered) -> Iterator[str]:

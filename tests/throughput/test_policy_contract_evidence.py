@@ -13,19 +13,18 @@ from pytest_staging.throughput.bundle import load_bundle
 from pytest_staging.throughput.judging import Answer, Gathered, judge_evidence, worsening
 
 API = "http://127.0.0.1:8642"
-POLICY = make_policy(
-    evidence={
-        "kpis": [{"metric": "p95", "improve_by": 0.05}],
-        "queue_metrics": ["queue_drain_time"],
-        "rollback_triggers": [
-            {"name": "latency-worse", "metric": "p95", "worse_by": 0.1},
-            {"name": "errors", "metric": "fail_rate", "above": 0.01},
-            {"name": "idle", "metric": "throughput", "below": 50},
-            {"name": "still-critical", "when": "after", "pressure": "critical"},
-            {"name": "blind", "when": "during", "fail_safe": True},
-        ],
-    }
-)
+POLICY_EVIDENCE: dict[str, Any] = {
+    "kpis": [{"metric": "p95", "improve_by": 0.05}],
+    "queue_metrics": ["queue_drain_time"],
+    "rollback_triggers": [
+        {"name": "latency-worse", "metric": "p95", "worse_by": 0.1},
+        {"name": "errors", "metric": "fail_rate", "above": 0.01},
+        {"name": "idle", "metric": "throughput", "below": 50},
+        {"name": "still-critical", "when": "after", "pressure": "critical"},
+        {"name": "blind", "when": "during", "fail_safe": True},
+    ],
+}
+POLICY = make_policy(evidence=POLICY_EVIDENCE)
 
 
 def row(metric: str, baseline: float | None, candidate: float | None, **changes: Any) -> dict[str, Any]:
@@ -151,6 +150,25 @@ def test_no_improved_kpi_is_no_acceptance(values: tuple[float, float], more: dic
     finding = judge_evidence(POLICY, gathered(changed("p95", *values, **more)))
     assert finding.answer is Answer.ROLL_BACK
     assert said in finding.not_improved[0]
+
+
+@pytest.mark.parametrize(
+    ("kpis", "rows", "said"),
+    [
+        (["p59"], None, "the KPI p59: the campaign does not measure it"),
+        (["p95", "p59"], None, "the KPI p59: the campaign does not measure it"),
+        (["gc_pause"], [row("gc_pause", None, None, applicable=False)], "gc_pause: the campaign does not measure it"),
+        (["gc_pause"], [row("gc_pause", 5, None)], "the KPI tuned jvm gc_pause has no value"),
+    ],
+)
+def test_a_kpi_that_is_not_known_is_missing(kpis: list[str], rows: list[dict[str, Any]] | None, said: str) -> None:
+    """TP-05: a misspelt KPI, or one without a value, is no reason to go back, and none to accept."""
+    declared = {**POLICY_EVIDENCE, "kpis": [{"metric": name, "improve_by": 0.05} for name in kpis]}
+    finding = judge_evidence(make_policy(evidence=declared), gathered(gathered().comparison["rows"] + (rows or [])))
+    assert finding.answer is Answer.INCOMPLETE
+    assert said in "; ".join(finding.missing)
+    breached = gathered(changed("p95", 100, 200))
+    assert judge_evidence(make_policy(evidence=declared), breached).answer is Answer.ROLL_BACK
 
 
 def test_only_the_named_candidates_count() -> None:
