@@ -98,7 +98,7 @@ def test_before_the_first_answer_there_is_the_fail_safe() -> None:
 
 
 def test_an_answer_that_comes_letter_by_letter_is_none() -> None:
-    """TP-04: `timeout_s` is for the whole answer, its head too, so that a worker does not take old limits for current."""
+    """TP-04: `timeout_s` is for the whole answer, its head too: a worker soon knows that the API is silent."""
     with serving(trickle_header) as server:
         client = Limits(f"http://127.0.0.1:{server.server_port}", timeout_s=0.5)
         assert not client.ask()

@@ -310,6 +310,8 @@ def test_tls(tmp_path: Path, broker: FakeBroker) -> None:
         untrusted = one.policy("status")
         assert (untrusted.returncode, "certificate" in untrusted.stderr.lower()) == (1, True)
         assert OPERATE not in untrusted.stderr
+        shouted = one.policy("status", "--api-base", one.url.replace("https", "HTTPS"))
+        assert (shouted.returncode, "certificate" in shouted.stderr.lower()) == (1, True)
 
 
 def test_kill_in_the_middle_of_an_override(tmp_path: Path, broker: FakeBroker) -> None:
