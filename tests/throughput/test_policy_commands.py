@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -53,13 +55,25 @@ def test_set_override_clear(api: Served) -> None:
     """TP-04: an override, its end by hand, and the preset that is set."""
     assert api.policy("set", "--preset", "aggressive").stdout == "aggressive is set (before: balanced)\n"
     done = api.policy("override", "--preset", "conservative", "--ttl", "20m", "--why", "tonight")
-    assert done.stdout.startswith("conservative overrides for 1200 s, until 20")
+    assert re.match(r"conservative overrides for 1[\d.]+ s, until 20", done.stdout)
+    assert done.stdout.endswith("\nto end it before: staging-manager policy clear\n")
     shown = api.policy("status").stdout
     assert shown.startswith("conservative is in force; set: aggressive")
     assert "override: conservative by loopback" in shown
     assert json.loads(api.policy("status", "--json").stdout)["active_preset"] == "conservative"
     assert api.policy("clear").stdout == "no override is in force\n"
     assert json.loads(api.policy("set", "--preset", "balanced", "--json").stdout)["previous_preset"] == "aggressive"
+
+
+def test_an_override_is_ended_where_it_was_set(api: Served, tmp_path: Path) -> None:
+    """TP-04: the command that it tells has the API and the token's file of the one that was given."""
+    (tmp_path / "a token").write_text("no token is asked for")
+    (tmp_path / "a token").chmod(0o600)
+    place = ("--api-base", api.url, "--token-file", str(tmp_path / "a token"))
+    told = manager_here(api.root, "policy", "override", "--preset", "conservative", *place).stdout
+    command = shlex.split(told.rpartition("to end it before: ")[2])
+    assert command == ["staging-manager", "policy", "clear", *place]
+    assert manager_here(api.root, *command[1:]).stdout == "no override is in force\n"
 
 
 @pytest.mark.parametrize(
@@ -86,6 +100,8 @@ def test_set_override_clear(api: Served) -> None:
         (("status", "--timeout", "0"), 2, "--timeout needs"),
         (("status", "--watch", "--every", "0"), 2, "--every needs"),
         (("status", "--token-file", "/nowhere"), 2, "cannot be read"),
+        (("status", "--token-file", "/"), 2, "--token-file / is no file"),
+        (("status", "--token-file", "/dev/null"), 2, "--token-file /dev/null is no file"),
     ],
 )
 def test_complaints(

@@ -130,14 +130,10 @@ def test_a_regression_of_an_advisory_metric_is_none() -> None:
     assert (finding.answer, finding.regressions) == (Answer.ACCEPT, ())
 
 
-def test_evidence_that_is_not_there_names_no_campaign_that_is_none(tmp_path: Path) -> None:
-    """TP-05: the command that is recommended is about the campaign whose folder it lies in, or says ID."""
-    with pytest.raises(EvidenceMissing, match="--campaign-id ID --replace"):
-        load_bundle(tmp_path / "elsewhere")
-    (tmp_path / "c1").mkdir()
-    (tmp_path / "c1" / "campaign.json").touch()
-    with pytest.raises(EvidenceMissing, match="--campaign-id c1 --replace"):
-        load_bundle(tmp_path / "c1" / "evidence")
+def test_evidence_that_is_not_there_says_how_to_collect_it(tmp_path: Path) -> None:
+    """TP-05: by the command that whoever asks knows to be about the same place."""
+    with pytest.raises(EvidenceMissing, match=r"manifest\.json\. Collect it again: the command$"):
+        load_bundle(tmp_path / "elsewhere", "the command")
 
 
 @pytest.mark.parametrize(
