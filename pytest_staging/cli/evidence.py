@@ -80,7 +80,7 @@ def run_check(options: argparse.Namespace) -> int:
     bundle = load_bundle(_folder(options), _command(options, "collect", "--replace"))
     if bundle.campaign_id != options.campaign_id:
         raise EvidenceMissing(f"this is the evidence of campaign {bundle.campaign_id}, not {options.campaign_id}.")
-    finding = judge_bundle(bundle)
+    finding = judge_bundle(bundle, root=repeat(options, "root"))
     print(json.dumps(asdict(finding), indent=2) if options.json else _render(finding))
     return {Answer.ACCEPT: 0, Answer.ROLL_BACK: 1, Answer.INCOMPLETE: EXIT_INCOMPLETE}[finding.answer]
 

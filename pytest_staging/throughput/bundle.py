@@ -87,10 +87,10 @@ def _load_bundle(folder: Path) -> Bundle:
     return _read_bundle(folder, manifest)
 
 
-def judge_bundle(bundle: Bundle, candidates: Sequence[str] = ()) -> Finding:
+def judge_bundle(bundle: Bundle, candidates: Sequence[str] = (), root: Sequence[str] = ()) -> Finding:
     """As `judge_evidence`. Raises EvidenceMissing for what only looks like evidence."""
     try:
-        return judge_evidence(bundle.policy, bundle.gathered, candidates)
+        return judge_evidence(bundle.policy, bundle.gathered, candidates, root)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise EvidenceMissing(f"the evidence of {bundle.campaign_id} cannot be read: {error!r}.") from error
 

@@ -46,8 +46,10 @@ class Finding:
     revert: tuple[str, ...] = field(default=())
 
 
-def judge_evidence(policy: ThroughputPolicy, gathered: Gathered, candidates: Sequence[str] = ()) -> Finding:
-    """Of all candidates of the campaign, or of those that are named."""
+def judge_evidence(
+    policy: ThroughputPolicy, gathered: Gathered, candidates: Sequence[str] = (), root: Sequence[str] = ()
+) -> Finding:
+    """Of all candidates of the campaign, or of those that are named. `root` are the words that name the workspace."""
     rows = [row for row in gathered.comparison.get("rows", ()) if not candidates or row["candidate_slug"] in candidates]
     missing = [*_absent(policy, gathered, rows)]
     # An advisory metric is shown and not counted, here as in the verdict; a trigger may name it all the same.
@@ -74,7 +76,7 @@ def judge_evidence(policy: ThroughputPolicy, gathered: Gathered, candidates: Seq
         breaches=tuple(breaches),
         improved=tuple(improved),
         not_improved=tuple(not_improved),
-        revert=tuple(revert_commands(gathered)),
+        revert=tuple(revert_commands(gathered, root)),
     )
 
 
@@ -178,7 +180,7 @@ def _judge_kpis(kpis: Sequence[Kpi], rows: Sequence[Row]) -> tuple[list[str], li
     return improved, not_improved, unknown
 
 
-def revert_commands(gathered: Gathered) -> Iterator[str]:
+def revert_commands(gathered: Gathered, root: Sequence[str] = ()) -> Iterator[str]:
     """What undoes the change of the policy, from what the campaign saw; else what keeps the version out."""
     told = [one for one in gathered.snapshots if "preset" in one and "override" in one]
     first, last = (told[0], told[-1]) if told else ({}, {})
@@ -195,7 +197,7 @@ def revert_commands(gathered: Gathered) -> Iterator[str]:
     if not found:
         campaign_id = str(gathered.comparison.get("campaign_id"))
         for slug in gathered.comparison.get("candidate_slugs", ()):
-            yield shlex.join(["staging-manager", "reject", slug, "--campaign-id", campaign_id])
+            yield shlex.join(["staging-manager", *root, "reject", slug, "--campaign-id", campaign_id])
 
 
 def _policy_command(snapshot: Snapshot, *words: str) -> str:

@@ -196,6 +196,14 @@ def test_the_way_back_is_exact(snapshots: list[dict[str, Any]], commands: list[s
         build_parser().parse_args(command.split()[1:])
 
 
+def test_the_way_back_leads_to_the_workspace() -> None:
+    """TP-06: a version is rejected where it is; a policy is wherever its API is."""
+    kept_out = judge_evidence(POLICY, gathered(snapshots=[]), root=("--root", "else where")).revert
+    assert kept_out == ("staging-manager --root 'else where' reject tuned --campaign-id c1",)
+    ended = judge_evidence(POLICY, gathered(snapshots=[snapshot("after", override=True)]), root=("--root", "x")).revert
+    assert ended == (f"staging-manager policy clear --api-base {API}",)
+
+
 @pytest.mark.parametrize(("baseline", "candidate", "worse"), FROM_ZERO)
 def test_a_baseline_of_zero(baseline: float, candidate: float, worse: float) -> None:
     """TP-06: from nothing to something is no small change."""

@@ -126,6 +126,10 @@ def test_the_next_command_is_about_the_same_folder(workspace: Path, tmp_path: Pa
     collected = evidence(workspace, "collect", "--folder", f"{tmp_path}/kept here").stdout
     assert collected.endswith(f"next: staging-manager --root {workspace} evidence check {where}\n")
     (tmp_path / "kept here" / "campaign.json").unlink()
+    (workspace / "campaigns" / "c" / "policy-status.jsonl").unlink()
+    evidence(workspace, "collect")
+    back = json.loads(evidence(workspace, "check", "--json").stdout)["revert"]
+    assert back == [f"staging-manager --root {workspace} reject faster --campaign-id c"]
     complaint = evidence(workspace, "check", "--folder", f"{tmp_path}/kept here").stderr
     assert complaint.endswith(f"staging-manager --root {workspace} evidence collect {where} --replace\n")
 
