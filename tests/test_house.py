@@ -22,7 +22,7 @@ MAX_LINES = 350
 # A room imports rooms on strictly lower floors, and itself.
 FLOORS = {
     "__init__": 0, "model": 0,
-    "wording": 0.5, "yamltext": 0.5, "durable": 0.5, "fingerprint": 0.75,
+    "wording": 0.5, "yamltext": 0.5, "durable": 0.5, "deadline": 0.5, "fingerprint": 0.75,
     "stats": 1, "contract": 1, "lineage": 1, "promotion": 1, "capacity": 1, "runbooks": 1,
     "calibrations": 1, "dockerfile": 1, "dockerignore": 1, "engine": 1, "ssh": 1, "inventory": 1,
     "targets": 2, "lifecycle": 2, "loadtools": 2, "metrics": 2, "images": 2, "store": 2, "reports": 2, "throughput": 2,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def gather_evidence(workspace: Workspace, slug: str, campaign_id: str, images_of
         cells_planned=aggregate["cells_planned"],
         changed=tuple(_changed(workspace, campaign, slug, record.summaries, images_of)),
         superseded_by=_superseding(workspace, campaign, slug),
-        policy=tuple(_policy_refusals(record, slug)) if record.benchmark.policy_evidence else (),
+        policy=tuple(_policy_refusals(workspace, record, slug)) if record.benchmark.policy_evidence else (),
     )
 
 
@@ -80,17 +81,22 @@ def _nearest(workspace: Workspace, campaign_id: str) -> str:
     return f" The latest are {', '.join(known[-NEAREST:])}." if known else " There is none at all yet."
 
 
-def _policy_refusals(record: CampaignRecord, slug: str) -> Iterator[str]:
+def _policy_refusals(workspace: Workspace, record: CampaignRecord, slug: str) -> Iterator[str]:
     """Why the throughput policy's evidence, which the benchmark demands, does not carry the promotion."""
+    root = [] if workspace.root == Path.cwd() else ["--root", str(workspace.root)]
+    campaign_id = record.campaign.campaign_id
+    collecting = shlex.join(
+        ["staging-manager", *root, "evidence", "collect", "--campaign-id", campaign_id, "--replace"]
+    )
     try:
-        bundle = load_bundle(record.folder / FOLDER)
+        bundle = load_bundle(record.folder / FOLDER, collecting)
         finding = judge_bundle(bundle, (slug,))
     except EvidenceMissing as error:
         yield f"the benchmark demands the policy's evidence: {error}"
         return
     # Cells may have come since it was collected, and what is judged is what is there now.
-    if bundle.campaign_id != record.campaign.campaign_id or _differs(bundle, record):
-        yield "the policy's evidence was collected from other results; collect it again, with --replace"
+    if bundle.campaign_id != campaign_id or _differs(bundle, record):
+        yield f"the policy's evidence was collected from other results; collect it again: {collecting}"
         return
     if finding.answer is not Answer.ACCEPT:
         reasons = (*finding.breaches, *finding.regressions, *finding.missing, *finding.not_improved)

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from pytest_staging.cli.command import add_command, add_group, workspace_of
+from pytest_staging.cli.command import add_command, add_group, repeat, workspace_of
 
 if TYPE_CHECKING:
     from pytest_staging.capacity.readiness import Matrix
@@ -211,9 +211,7 @@ def _checked(options: argparse.Namespace) -> tuple[Description, Invocation]:
     description = _description(options)
     require_profile(description, options.profile)
     require_environment(description, options.env)
-    before = [] if str(options.root) == "." else ["--root", str(options.root)]
-    after = ["--file", options.file] if options.file else []
-    return description, Invocation(options.env, before, after)
+    return description, Invocation(options.env, repeat(options, "root"), repeat(options, "file"))
 
 
 def _control(options: argparse.Namespace, dry_run: bool = False) -> Any:

@@ -39,6 +39,13 @@ def _add_parser(commands: Any, name: str, text: str, example: str) -> argparse.A
     return parser
 
 
+def repeat(options: argparse.Namespace, *names: str) -> list[str]:
+    """Those of the options that were given, for a command that is to follow this one in the same place."""
+    given = [(name, getattr(options, name)) for name in names]
+    told = [(name, value) for name, value in given if value and (name, value) != ("root", Path())]
+    return [word for name, value in told for word in (f"--{name.replace('_', '-')}", str(value))]
+
+
 def workspace_of(options: argparse.Namespace) -> Workspace:
     """The workspace that --root names. Raises UsageProblem when there is no such folder."""
     root: Path = options.root.absolute()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_staging.cli.command import add_command, add_group, workspace_of
+from pytest_staging.cli.command import add_command, add_group, repeat, workspace_of
 
 if TYPE_CHECKING:
     from pytest_staging.throughput.judging import Finding
@@ -67,7 +68,7 @@ def run_collect(options: argparse.Namespace) -> int:
     for name in missing:
         print(f"missing: {name} is empty; run the campaign with --staging-policy-api URL")
     print(f"evidence is in {workspace.shown(output)}")
-    print(f"next: staging-manager evidence check --campaign-id {options.campaign_id}")
+    print(f"next: {_command(options, 'check')}")
     return 0
 
 
@@ -76,12 +77,18 @@ def run_check(options: argparse.Namespace) -> int:
     from pytest_staging.throughput.bundle import judge_bundle, load_bundle
     from pytest_staging.throughput.judging import Answer
 
-    bundle = load_bundle(_folder(options))
+    bundle = load_bundle(_folder(options), _command(options, "collect", "--replace"))
     if bundle.campaign_id != options.campaign_id:
         raise EvidenceMissing(f"this is the evidence of campaign {bundle.campaign_id}, not {options.campaign_id}.")
-    finding = judge_bundle(bundle)
+    finding = judge_bundle(bundle, root=repeat(options, "root"))
     print(json.dumps(asdict(finding), indent=2) if options.json else _render(finding))
     return {Answer.ACCEPT: 0, Answer.ROLL_BACK: 1, Answer.INCOMPLETE: EXIT_INCOMPLETE}[finding.answer]
+
+
+def _command(options: argparse.Namespace, name: str, *words: str) -> str:
+    """The other command of the group about the same evidence."""
+    place = repeat(options, "campaign_id", "folder")
+    return shlex.join(["staging-manager", *repeat(options, "root"), "evidence", name, *place, *words])
 
 
 def _folder(options: argparse.Namespace) -> Path:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import stat
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_staging.cli.command import add_command, add_group, workspace_of
+from pytest_staging.cli.command import add_command, add_group, repeat, workspace_of
 
 if TYPE_CHECKING:
     from pytest_staging.throughput.access import Token
@@ -116,7 +117,8 @@ def run_override(options: argparse.Namespace) -> int:
     text = f"{done['preset']} overrides for {done['remaining_seconds']:g} s, until {done['expires_at']}"
     if not options.json and (why := client.status()["fail_safe_reason"]):
         text += f"\nnot in force yet, because the fail-safe wins: {why}"
-    return _print(options, done, f"{text}\nto end it before: staging-manager policy clear")
+    ending = shlex.join(["staging-manager", "policy", "clear", *repeat(options, "api_base", "token_file")])
+    return _print(options, done, f"{text}\nto end it before: {ending}")
 
 
 def run_clear(options: argparse.Namespace) -> int:
@@ -200,7 +202,10 @@ def _read_secret(path: Path) -> str:
     from pytest_staging.model.errors import UsageProblem
 
     try:
-        if stat.S_IMODE(path.stat().st_mode) & 0o077:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISFIFO(mode):  # a shell's <(...) is a FIFO
+            raise UsageProblem(f"--token-file {path} is no file.")
+        if stat.S_IMODE(mode) & 0o077:
             raise UsageProblem(f"{path} can be read by others than its owner. Do: chmod 600 {path}")
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

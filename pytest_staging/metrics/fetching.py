@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ssl
-import time
 from typing import TYPE_CHECKING
+
+from pytest_staging.deadline import Deadline
 
 if TYPE_CHECKING:
     import httpx
@@ -24,6 +25,7 @@ class Endpoint:
 
         self.url = url
         self._timeout_s = timeout_s
+        self._deadline = Deadline()
         verify = ssl.create_default_context() if login else False
         # Bodies that are compressed all the same are refused: a few kB of them may be a gigabyte.
         self._client = httpx.Client(
@@ -33,11 +35,15 @@ class Endpoint:
     def fetch(self) -> str:
         """The body of a 200 answer, in the charset that the answer names or UTF-8.
 
-        Raises ValueError when it is larger than MAX_BODY_BYTES, slower than the time limit in all, or no such text;
+        Raises ValueError when it is larger than MAX_BODY_BYTES, or comes slower than the time limit
+        in all, from its first byte to its last, or is no such text;
         httpx.HTTPError when there is no answer.
         """
-        deadline = time.monotonic() + self._timeout_s
-        with self._client.stream("GET", self.url) as response:
+        late = ValueError(f"timed out: no whole answer within {self._timeout_s:g} s")
+        with (
+            self._deadline.within(self._timeout_s, late),
+            self._client.stream("GET", self.url, extensions=self._deadline.extensions) as response,
+        ):
             if response.status_code != 200:
                 raise ValueError(f"answered {response.status_code}")
             if encoding := response.headers.get("Content-Encoding"):
@@ -45,7 +51,7 @@ class Endpoint:
             body = bytearray()
             for chunk in response.iter_raw():
                 body += chunk
-                if len(body) > MAX_BODY_BYTES or time.monotonic() > deadline:
+                if len(body) > MAX_BODY_BYTES:
                     raise ValueError("never ends or is too large")
             return _decoded(bytes(body), response)
 

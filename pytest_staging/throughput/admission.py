@@ -13,13 +13,16 @@ A limit is for all workers of a class together. Where there are several, each ge
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
+import socket
 import ssl
 import threading
 import time
-import urllib.request
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 PATH = "/workflows/throughput-policy/status"
 MAX_ANSWER_BYTES = 1 << 20
@@ -44,7 +47,8 @@ class Limits:
 
         Raises ValueError for settings that cannot be.
         """
-        if not base_url.startswith(("http://", "https://")):
+        parts = urlsplit(base_url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"{base_url}: is no http or https URL")
         if refresh_s <= 0 or timeout_s <= 0 or stale_s <= refresh_s:
             raise ValueError("refresh_s and timeout_s must be more than 0, and stale_s more than refresh_s")
@@ -53,16 +57,13 @@ class Limits:
         self._place = (worker, workers)
         self.refresh_s, self.timeout_s, self.stale_s = refresh_s, timeout_s, stale_s
         self.problem = "the policy API was not asked yet"
-        self._url, self._token = base_url.rstrip("/") + PATH, token
+        self._host, self._port, self._path = parts.hostname, parts.port, parts.path.rstrip("/") + PATH
+        self._trust = ssl.create_default_context() if parts.scheme == "https" else None
+        self._token = token
         self._limits: dict[str, int] = {}
         self._floors: dict[str, int] = self._parts(fail_safe or {})
         self._last_resort = self._part(LAST_RESORT)
         self._good_until = float("-inf")
-        # No proxy of the environment: who may run jobs is nothing to ask through somebody else.
-        handlers: list[Any] = [urllib.request.ProxyHandler({})]
-        if base_url.startswith("https"):
-            handlers.append(urllib.request.HTTPSHandler(context=ssl.create_default_context()))
-        self._opener = urllib.request.build_opener(*handlers)
 
     def limit(self, class_name: str) -> int:
         """Jobs of that class that this worker may run at once. Over all workers there is at least one."""
@@ -102,14 +103,31 @@ class Limits:
         headers = {"Accept": "application/json"}
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
-        request = urllib.request.Request(self._url, headers=headers)
-        body = bytearray()
-        with self._opener.open(request, timeout=self.timeout_s) as answer:
-            while chunk := answer.read1(65536):
-                body += chunk
-                if len(body) > MAX_ANSWER_BYTES or time.monotonic() > deadline_s:
-                    raise ValueError("the answer never ends")
-        return json.loads(bytes(body))
+        # Directly, and no further than there: who may run jobs is nothing to ask through somebody else.
+        where: Any = {"host": self._host, "port": self._port, "timeout": self.timeout_s}
+        connection = (
+            http.client.HTTPSConnection(**where, context=self._trust)
+            if self._trust
+            else http.client.HTTPConnection(**where)
+        )
+        connection.connect()
+        # Its time limit holds for each read alone; this one is for the whole answer.
+        timer = threading.Timer(max(0.0, deadline_s - time.monotonic()), _cut, [connection.sock])
+        timer.daemon = True
+        timer.start()
+        try:
+            connection.request("GET", self._path, headers=headers)
+            answer = connection.getresponse()
+            body = answer.read(MAX_ANSWER_BYTES + 1)
+        finally:
+            timer.cancel()
+            timer.join()
+            connection.close()
+        if answer.status != 200:
+            raise ValueError(f"it answered {answer.status}")
+        if len(body) > MAX_ANSWER_BYTES or time.monotonic() > deadline_s:
+            raise ValueError("the answer never ends")
+        return json.loads(body)
 
     def _take(self, status: Any, asked_s: float) -> None:
         limits = {one["class_name"]: int(one["active_parallelism"]) for one in status["class_states"]}
@@ -119,6 +137,13 @@ class Limits:
         # Replaced as a whole: a check sees the old limits or the new ones.
         self._floors, self._limits = {**self._floors, **self._parts(floors)}, self._parts(limits)
         self._good_until = asked_s + self.stale_s
+
+
+def _cut(link: socket.socket) -> None:
+    """Wakes whoever reads from it."""
+    with suppress(OSError):  # it is closed already
+        # Not the shutdown of ssl.SSLSocket: after that, what another thread writes would go out in the clear.
+        socket.socket.shutdown(link, socket.SHUT_RDWR)
 
 
 class Admission(Limits):

@@ -59,28 +59,38 @@ def collect_evidence(
     return missing
 
 
-def load_bundle(folder: Path) -> Bundle:
-    """Raises EvidenceMissing for a folder that is not there, is not whole, or is not what was collected."""
+def load_bundle(folder: Path, collecting: str) -> Bundle:
+    """Raises EvidenceMissing for a folder that is not there, is not whole, or is not what was collected.
+
+    `collecting` is the command that puts it right.
+    """
+    try:
+        return _load_bundle(folder)
+    except EvidenceMissing as error:
+        raise EvidenceMissing(f"{error} Collect it again: {collecting}") from error
+
+
+def _load_bundle(folder: Path) -> Bundle:
     manifest = _read_json(folder / MANIFEST)
     files = manifest.get("files") if isinstance(manifest, dict) else None
     if not isinstance(files, dict) or manifest.get("schema_version") != SCHEMA_VERSION:
-        raise EvidenceMissing(f"{folder / MANIFEST} is no manifest of this program. {_again(folder)}")
+        raise EvidenceMissing(f"{folder / MANIFEST} is no manifest of this program.")
     wanted = {COMPARISON, DRAIN, CAMPAIGN, POLICY_COPY, *(_snapshot_file(phase) for phase in Phase)}
     if absent := sorted(wanted - set(files)):
-        raise EvidenceMissing(f"{folder / MANIFEST} does not name {absent[0]}. {_again(folder)}")
+        raise EvidenceMissing(f"{folder / MANIFEST} does not name {absent[0]}.")
     for name in sorted(wanted):
         path = folder / name
         if not path.is_file():
-            raise EvidenceMissing(f"{path} is gone. {_again(folder)}")
+            raise EvidenceMissing(f"{path} is gone.")
         if durable.hash_file(path) != files[name]:
-            raise EvidenceMissing(f"{path} is not what was collected: its SHA-256 is another. {_again(folder)}")
+            raise EvidenceMissing(f"{path} is not what was collected: its SHA-256 is another.")
     return _read_bundle(folder, manifest)
 
 
-def judge_bundle(bundle: Bundle, candidates: Sequence[str] = ()) -> Finding:
+def judge_bundle(bundle: Bundle, candidates: Sequence[str] = (), root: Sequence[str] = ()) -> Finding:
     """As `judge_evidence`. Raises EvidenceMissing for what only looks like evidence."""
     try:
-        return judge_evidence(bundle.policy, bundle.gathered, candidates)
+        return judge_evidence(bundle.policy, bundle.gathered, candidates, root)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise EvidenceMissing(f"the evidence of {bundle.campaign_id} cannot be read: {error!r}.") from error
 
@@ -96,7 +106,7 @@ def _read_bundle(folder: Path, manifest: Mapping[str, Any]) -> Bundle:
     comparison, drain = _read_json(folder / COMPARISON), _read_json(folder / DRAIN)
     lists = all(isinstance(one, list) for one in snapshots)
     if not lists or not isinstance(comparison, dict) or not isinstance(drain, dict) or "cells" not in drain:
-        raise EvidenceMissing(f"what {folder} holds is no evidence. {_again(folder)}")
+        raise EvidenceMissing(f"what {folder} holds is no evidence.")
     gathered = Gathered(comparison=comparison, drain=drain["cells"], snapshots=[x for one in snapshots for x in one])
     return Bundle(str(manifest.get("campaign_id")), policy, gathered)
 
@@ -128,12 +138,6 @@ def _read_json(path: Path) -> Any:
             raise EvidenceMissing(f"{path} has more than {MAX_FILE_BYTES} bytes.")
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise EvidenceMissing(f"there is no {path}. {_again(path.parent)}") from error
+        raise EvidenceMissing(f"there is no {path}.") from error
     except (OSError, ValueError, RecursionError) as error:
-        raise EvidenceMissing(f"{path} cannot be read: {error}. {_again(path.parent)}") from error
-
-
-def _again(folder: Path) -> str:
-    home = folder.parent
-    name = home.name if folder.name == FOLDER and (home / CAMPAIGN).is_file() else "ID"
-    return f"Collect it again: staging-manager evidence collect --campaign-id {name} --replace"
+        raise EvidenceMissing(f"{path} cannot be read: {error}.") from error

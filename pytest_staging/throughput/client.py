@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 import ssl
-import time
 from typing import Any
-from urllib.parse import urlsplit
 
+from pytest_staging.deadline import Deadline
 from pytest_staging.model.errors import PolicyRefused, PolicyUnreachable, UsageProblem
 from pytest_staging.throughput.access import is_loopback
 
@@ -33,19 +32,23 @@ class PolicyClient:
 
     def __init__(self, base_url: str, token: str | None = None, timeout_s: float = 5.0) -> None:
         """Raises UsageProblem for what is no such URL, and for a token that would go out in the clear."""
+        import httpx
+
         try:
-            parts = urlsplit(base_url)
-            good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        except ValueError:
+            url = httpx.URL(base_url)
+            url.raw_host.decode().encode("idna")  # as the resolver does, which knows no other names
+            port = 80 if url.port is None else url.port
+            good = url.scheme in ("http", "https") and url.host and not url.userinfo and 1 <= port <= 65535
+        except (httpx.InvalidURL, ValueError):  # of which UnicodeError is one
             good = False
-        if not good or parts.username is not None:
+        if not good:
             raise UsageProblem(f"--api-base {base_url}: is no http or https URL such as http://127.0.0.1:8642.")
-        if token and parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+        if token and url.scheme == "http" and not is_loopback(url.host):
             raise UsageProblem(f"--api-base {base_url}: the token would be sent in the clear. Use https.")
         if token and not (token.isascii() and token.isprintable()):
             raise UsageProblem("the token holds something that no HTTP header can hold.")
         self.base_url = base_url.rstrip("/")
-        self._token, self._timeout_s = token, timeout_s
+        self._token, self._timeout_s, self._secure = token, timeout_s, url.scheme == "https"
 
     def status(self) -> dict[str, Any]:
         """The published status. As every call: raises PolicyUnreachable or PolicyRefused."""
@@ -78,23 +81,33 @@ class PolicyClient:
         import httpx
 
         headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
-        deadline = time.monotonic() + self._timeout_s
+        deadline = Deadline()
         try:
             with (
-                httpx.Client(timeout=self._timeout_s, trust_env=False, verify=_trust(self.base_url)) as client,
-                client.stream(method, f"{self.base_url}{BASE}/{path}", json=body, headers=headers) as response,
+                deadline.within(self._timeout_s, self._silent(f"timed out after {self._timeout_s:g} s")),
+                httpx.Client(timeout=self._timeout_s, trust_env=False, verify=self._trust()) as client,
+                client.stream(
+                    method, f"{self.base_url}{BASE}/{path}", json=body, headers=headers, extensions=deadline.extensions
+                ) as response,
             ):
                 content = bytearray()
                 for chunk in response.iter_raw():
                     content += chunk
-                    if len(content) > MAX_ANSWER_BYTES or time.monotonic() > deadline:
+                    if len(content) > MAX_ANSWER_BYTES:
                         raise PolicyUnreachable(f"{self.base_url} answers without end; is that the policy API?")
                 return self._read(response.status_code, bytes(content))
         except httpx.HTTPError as error:
-            raise PolicyUnreachable(
-                f"no policy API answers at {self.base_url}: {str(error) or type(error).__name__}. "
-                "Start it with `staging-manager policy serve`, or name another with --api-base."
-            ) from error
+            raise self._silent(str(error) or type(error).__name__) from error
+
+    def _trust(self) -> ssl.SSLContext | bool:
+        # Made only where it is needed: reading the certificates of the system takes longer than the request.
+        return ssl.create_default_context() if self._secure else False
+
+    def _silent(self, why: str) -> PolicyUnreachable:
+        return PolicyUnreachable(
+            f"no policy API answers at {self.base_url}: {why}. "
+            "Start it with `staging-manager policy serve`, or name another with --api-base."
+        )
 
     def _read(self, status: int, content: bytes) -> dict[str, Any]:
         import json
@@ -115,8 +128,3 @@ class PolicyClient:
         if status == 422:
             raise PolicyRefused(f"{self.base_url} refuses: {detail}")
         raise PolicyUnreachable(f"{self.base_url} answered {status}: {detail}")
-
-
-def _trust(base_url: str) -> ssl.SSLContext | bool:
-    # Made only where it is needed: reading the certificates of the system takes longer than the request.
-    return ssl.create_default_context() if base_url.startswith("https") else False

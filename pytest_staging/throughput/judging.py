@@ -46,8 +46,10 @@ class Finding:
     revert: tuple[str, ...] = field(default=())
 
 
-def judge_evidence(policy: ThroughputPolicy, gathered: Gathered, candidates: Sequence[str] = ()) -> Finding:
-    """Of all candidates of the campaign, or of those that are named."""
+def judge_evidence(
+    policy: ThroughputPolicy, gathered: Gathered, candidates: Sequence[str] = (), root: Sequence[str] = ()
+) -> Finding:
+    """Of all candidates of the campaign, or of those that are named. `root` are the words that name the workspace."""
     rows = [row for row in gathered.comparison.get("rows", ()) if not candidates or row["candidate_slug"] in candidates]
     missing = [*_absent(policy, gathered, rows)]
     # An advisory metric is shown and not counted, here as in the verdict; a trigger may name it all the same.
@@ -58,7 +60,8 @@ def judge_evidence(policy: ThroughputPolicy, gathered: Gathered, candidates: Seq
         found, unknown = _breach(trigger, rows, gathered.snapshots)
         breaches += [f"{trigger.name}: {one}" for one in found]
         missing += [f"the trigger {trigger.name} cannot be evaluated: {one}" for one in unknown]
-    improved, not_improved = _judge_kpis(policy.evidence.kpis, rows)
+    improved, not_improved, unknown = _judge_kpis(policy.evidence.kpis, rows)
+    missing += unknown
     answer = Answer.ACCEPT
     if breaches or regressions:
         answer = Answer.ROLL_BACK
@@ -73,7 +76,7 @@ def judge_evidence(policy: ThroughputPolicy, gathered: Gathered, candidates: Seq
         breaches=tuple(breaches),
         improved=tuple(improved),
         not_improved=tuple(not_improved),
-        revert=tuple(revert_commands(gathered)),
+        revert=tuple(revert_commands(gathered, root)),
     )
 
 
@@ -156,13 +159,17 @@ def worsening(row: Row) -> float | None:
     return worse / abs(float(baseline))
 
 
-def _judge_kpis(kpis: Sequence[Kpi], rows: Sequence[Row]) -> tuple[list[str], list[str]]:
-    improved, not_improved = [], []
+def _judge_kpis(kpis: Sequence[Kpi], rows: Sequence[Row]) -> tuple[list[str], list[str], list[str]]:
+    """What is improved, what is not, and why it cannot be told of the rest."""
+    improved, not_improved, unknown = [], [], []
     for kpi in kpis:
-        for row in (one for one in rows if one["metric"] == kpi.metric and one["applicable"]):
+        own = [row for row in rows if row["metric"] == kpi.metric and row["applicable"]]
+        if not own:
+            unknown.append(f"the KPI {kpi.metric}: the campaign does not measure it")
+        for row in own:
             worse, p = worsening(row), row["p_two_sided"]
             if worse is None:
-                not_improved.append(_named(row, "has no value"))
+                unknown.append(f"the KPI {_named(row, 'has no value')}")
             elif -worse < kpi.improve_by:
                 not_improved.append(_named(row, f"is better by {-worse:.1%}, {kpi.improve_by:.1%} are needed"))
             elif p is None or p > SURE:
@@ -170,10 +177,10 @@ def _judge_kpis(kpis: Sequence[Kpi], rows: Sequence[Row]) -> tuple[list[str], li
                 not_improved.append(_named(row, f"is better by {-worse:.1%}, which may be chance ({shown})"))
             else:
                 improved.append(_named(row, f"is better by {-worse:.1%} (p = {p:.3g})"))
-    return improved, not_improved
+    return improved, not_improved, unknown
 
 
-def revert_commands(gathered: Gathered) -> Iterator[str]:
+def revert_commands(gathered: Gathered, root: Sequence[str] = ()) -> Iterator[str]:
     """What undoes the change of the policy, from what the campaign saw; else what keeps the version out."""
     told = [one for one in gathered.snapshots if "preset" in one and "override" in one]
     first, last = (told[0], told[-1]) if told else ({}, {})
@@ -190,7 +197,7 @@ def revert_commands(gathered: Gathered) -> Iterator[str]:
     if not found:
         campaign_id = str(gathered.comparison.get("campaign_id"))
         for slug in gathered.comparison.get("candidate_slugs", ()):
-            yield shlex.join(["staging-manager", "reject", slug, "--campaign-id", campaign_id])
+            yield shlex.join(["staging-manager", *root, "reject", slug, "--campaign-id", campaign_id])
 
 
 def _policy_command(snapshot: Snapshot, *words: str) -> str:

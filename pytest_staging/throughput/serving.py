@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pytest_staging.model.errors import UsageProblem
 from pytest_staging.throughput.access import Token
-from pytest_staging.throughput.door import Places, protocol_with
+from pytest_staging.throughput.door import Places, Threshold, protocol_with
 from pytest_staging.throughput.gate import App, Gate
 
 BACKLOG = 256
@@ -57,6 +57,7 @@ def serve(app: App, listening: socket.socket, tokens: Sequence[Token], tls: Tls 
     settings = uvicorn.Config(
         Gate(app, tokens),
         http=protocol_with(places),
+        loop="asyncio",  # for the Threshold
         lifespan="off",
         access_log=False,
         log_level="warning",
@@ -69,7 +70,7 @@ def serve(app: App, listening: socket.socket, tokens: Sequence[Token], tls: Tls 
         ssl_certfile=tls.certificate if tls else None,
         ssl_keyfile=tls.key if tls else None,
     )
-    uvicorn.Server(settings).run(sockets=[listening])
+    uvicorn.Server(settings).run(sockets=[Threshold(listening, places) if tls else listening])
 
 
 def _make_room(connections: int) -> None:

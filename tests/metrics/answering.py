@@ -18,6 +18,7 @@ class Answering(ThreadingHTTPServer):
         self.answers = answers
         self.count = 0
         self.closing = threading.Event()
+        self.outlasted = threading.Event()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -61,9 +62,20 @@ def trickle(handler: BaseHTTPRequestHandler) -> None:
 
 
 def trickle_header(handler: BaseHTTPRequestHandler) -> None:
+    """A head that comes letter by letter for half a minute; `outlasted` tells that somebody read it to the end."""
+    assert isinstance(handler.server, Answering)
     handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-A: ")
-    while not closing(handler).wait(0.02):
+    for _ in range(1500):
+        if closing(handler).wait(0.02):
+            return
         handler.wfile.write(b"a")
+    handler.server.outlasted.set()
+
+
+def keep_open(handler: BaseHTTPRequestHandler, body: bytes = b"up 1\n") -> None:
+    """An answer whose connection serves the next request too."""
+    handler.protocol_version, handler.close_connection = "HTTP/1.1", False
+    reply(handler, 200, body)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from answering import serving, trickle_header
 from serving import FakeBroker, Served, fake_broker, quick_policy, served
 from workspaces import wait_for
 
@@ -94,6 +95,15 @@ def test_before_the_first_answer_there_is_the_fail_safe() -> None:
     client = Limits("http://127.0.0.1:9", fail_safe={"heavy": 2})
     assert not client.ask()
     assert (client.limit("heavy"), client.limit("unheard-of"), client.fail_safe) == (2, 1, True)
+
+
+def test_an_answer_that_comes_letter_by_letter_is_none() -> None:
+    """TP-04: `timeout_s` is for the whole answer, its head too: a worker soon knows that the API is silent."""
+    with serving(trickle_header) as server:
+        client = Limits(f"http://127.0.0.1:{server.server_port}", timeout_s=0.5)
+        assert not client.ask()
+        assert not server.outlasted.is_set()
+    assert "does not tell" in client.problem
 
 
 NONE_FOR_ALL = b'{"class_states": [{"class_name": "a", "active_parallelism": 0, "minimum_floor": 1}]}'

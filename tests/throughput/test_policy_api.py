@@ -7,6 +7,7 @@ import os
 import resource
 import shutil
 import socket
+import ssl
 import stat
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from serving import (
     BASE,
@@ -289,18 +291,22 @@ def test_no_token_is_needed_here_but_no_foreign_name_is_taken(tmp_path: Path, br
         assert one.call("GET", "audit")["entries"][0]["who"] == "loopback"
 
 
-def test_tls(tmp_path: Path, broker: FakeBroker) -> None:
-    """TP-03: with a certificate it answers beyond loopback, and the command trusts who it is told to trust."""
+def make_certificate(folder: Path) -> list[str]:
+    """The options that serve with it, and with TOKENS."""
     if not shutil.which("openssl"):
         give_up("openssl is not installed")
-    certificate, key, tokens = (tmp_path / name for name in ("tls.crt", "tls.key", "tokens"))
+    certificate, key, tokens = (folder / name for name in ("tls.crt", "tls.key", "tokens"))
     made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout", str(key), "-out",
             str(certificate), "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]  # fmt: skip
     subprocess.run(made, check=True, capture_output=True, timeout=60)
     tokens.write_text(TOKENS)
     tokens.chmod(0o600)
-    arguments = ["--host", "0.0.0.0", "--tls-cert", str(certificate), "--tls-key", str(key)]
-    arguments += ["--token-file", str(tokens)]
+    return ["--tls-cert", str(certificate), "--tls-key", str(key), "--token-file", str(tokens)]
+
+
+def test_tls(tmp_path: Path, broker: FakeBroker) -> None:
+    """TP-03: with a certificate it answers beyond loopback, and the command trusts who it is told to trust."""
+    arguments, certificate = ["--host", "0.0.0.0", *make_certificate(tmp_path)], tmp_path / "tls.crt"
     with served(tmp_path, quick_policy(broker.url), arguments) as one:
         one.url = one.url.replace("0.0.0.0", "127.0.0.1")
         assert one.url.startswith("https://")
@@ -310,6 +316,33 @@ def test_tls(tmp_path: Path, broker: FakeBroker) -> None:
         untrusted = one.policy("status")
         assert (untrusted.returncode, "certificate" in untrusted.stderr.lower()) == (1, True)
         assert OPERATE not in untrusted.stderr
+        shouted = one.policy("status", "--api-base", one.url.replace("https", "HTTPS"))
+        assert (shouted.returncode, "certificate" in shouted.stderr.lower()) == (1, True)
+
+
+@pytest.mark.parametrize("shaken", [False, True], ids=["no handshake", "no request"])
+def test_silent_connections_with_tls(tmp_path: Path, broker: FakeBroker, shaken: bool) -> None:
+    """TP-03: they take places from when they are accepted, and give them to newcomers at once, however they end."""
+    trust = ssl._create_unverified_context()
+    arguments = [*make_certificate(tmp_path), "--max-connections", "20"]
+    with served(tmp_path, quick_policy(broker.url), arguments) as one:
+        port, links = int(one.url.rpartition(":")[2]), []
+        files = Path(f"/proc/{one.process.pid}/fd")
+        before = len(list(files.iterdir()))
+        try:
+            for _ in range(120):
+                link = socket.create_connection(("127.0.0.1", port), timeout=30)
+                links.append(trust.wrap_socket(link) if shaken else link)
+            with httpx.Client(base_url=one.url, verify=trust, trust_env=False, timeout=30) as client:
+                answer = client.get(f"{BASE}/status", headers={"Authorization": f"Bearer {READ}"})
+            assert answer.status_code == 200
+            # Those that were sent off are closed by now: nobody waits until they end their TLS.
+            assert len(list(files.iterdir())) <= before + 60
+            told = links[0].recv(4096)
+            assert told.startswith(b"HTTP/1.1 503") if shaken else told == b""
+        finally:
+            for link in links:
+                link.close()
 
 
 def test_kill_in_the_middle_of_an_override(tmp_path: Path, broker: FakeBroker) -> None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from answering import serving, trickle_header
 from policies import write_policy
 from serving import PROGRAM, FakeBroker, Served, active, calm, fake_broker, manager, manager_here, quick_policy, served
 from workspaces import wait_for
 
-from pytest_staging.model.errors import UsageProblem
+from pytest_staging.model.errors import PolicyUnreachable, UsageProblem
 from pytest_staging.throughput.client import PolicyClient, parse_ttl
 
 
@@ -52,13 +55,25 @@ def test_set_override_clear(api: Served) -> None:
     """TP-04: an override, its end by hand, and the preset that is set."""
     assert api.policy("set", "--preset", "aggressive").stdout == "aggressive is set (before: balanced)\n"
     done = api.policy("override", "--preset", "conservative", "--ttl", "20m", "--why", "tonight")
-    assert done.stdout.startswith("conservative overrides for 1200 s, until 20")
+    assert re.match(r"conservative overrides for 1[\d.]+ s, until 20", done.stdout)
+    assert done.stdout.endswith("\nto end it before: staging-manager policy clear\n")
     shown = api.policy("status").stdout
     assert shown.startswith("conservative is in force; set: aggressive")
     assert "override: conservative by loopback" in shown
     assert json.loads(api.policy("status", "--json").stdout)["active_preset"] == "conservative"
     assert api.policy("clear").stdout == "no override is in force\n"
     assert json.loads(api.policy("set", "--preset", "balanced", "--json").stdout)["previous_preset"] == "aggressive"
+
+
+def test_an_override_is_ended_where_it_was_set(api: Served, tmp_path: Path) -> None:
+    """TP-04: the command that it tells has the API and the token's file of the one that was given."""
+    (tmp_path / "a token").write_text("no token is asked for")
+    (tmp_path / "a token").chmod(0o600)
+    place = ("--api-base", api.url, "--token-file", str(tmp_path / "a token"))
+    told = manager_here(api.root, "policy", "override", "--preset", "conservative", *place).stdout
+    command = shlex.split(told.rpartition("to end it before: ")[2])
+    assert command == ["staging-manager", "policy", "clear", *place]
+    assert manager_here(api.root, *command[1:]).stdout == "no override is in force\n"
 
 
 @pytest.mark.parametrize(
@@ -73,9 +88,20 @@ def test_set_override_clear(api: Served) -> None:
         (("set",), 2, "--preset"),
         (("status", "--api-base", "http://127.0.0.1:9"), 1, "no policy API answers at http://127.0.0.1:9"),
         (("status", "--api-base", "127.0.0.1"), 2, "is no http or https URL"),
+        (("status", "--api-base", "http://a..b"), 2, "is no http or https URL"),
+        (("status", "--api-base", "http://.."), 2, "is no http or https URL"),
+        (("status", "--api-base", f"http://{'a' * 300}"), 2, "is no http or https URL"),
+        (("status", "--api-base", "http://[v1.x]"), 2, "is no http or https URL"),
+        (("status", "--api-base", "http://a\tb"), 2, "is no http or https URL"),
+        (("status", "--api-base", "http://xn--"), 2, "is no http or https URL"),
+        (("status", "--api-base", "http://me:secret@127.0.0.1"), 2, "is no http or https URL"),
+        (("status", "--api-base", "http://127.0.0.1:0"), 2, "is no http or https URL"),
+        (("status", "--api-base", "http://127.0.0.1:99999"), 2, "is no http or https URL"),
         (("status", "--timeout", "0"), 2, "--timeout needs"),
         (("status", "--watch", "--every", "0"), 2, "--every needs"),
         (("status", "--token-file", "/nowhere"), 2, "cannot be read"),
+        (("status", "--token-file", "/"), 2, "--token-file / is no file"),
+        (("status", "--token-file", "/dev/null"), 2, "--token-file /dev/null is no file"),
     ],
 )
 def test_complaints(
@@ -92,6 +118,15 @@ def test_what_is_no_policy_api_is_said(api: Served, broker: FakeBroker) -> None:
     """TP-04: another service on that port is told apart."""
     done = api.policy("status", "--api-base", broker.url)
     assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+
+
+def test_the_time_limit_is_for_the_whole_answer() -> None:
+    """TP-04: a head that comes letter by letter does not outlast --timeout."""
+    with serving(trickle_header) as server:
+        client = PolicyClient(f"http://127.0.0.1:{server.server_port}", timeout_s=0.5)
+        with pytest.raises(PolicyUnreachable, match="timed out"):
+            client.status()
+        assert not server.outlasted.is_set()
 
 
 def test_watch_goes_on_until_it_is_interrupted(api: Served) -> None:

@@ -13,19 +13,18 @@ from pytest_staging.throughput.bundle import load_bundle
 from pytest_staging.throughput.judging import Answer, Gathered, judge_evidence, worsening
 
 API = "http://127.0.0.1:8642"
-POLICY = make_policy(
-    evidence={
-        "kpis": [{"metric": "p95", "improve_by": 0.05}],
-        "queue_metrics": ["queue_drain_time"],
-        "rollback_triggers": [
-            {"name": "latency-worse", "metric": "p95", "worse_by": 0.1},
-            {"name": "errors", "metric": "fail_rate", "above": 0.01},
-            {"name": "idle", "metric": "throughput", "below": 50},
-            {"name": "still-critical", "when": "after", "pressure": "critical"},
-            {"name": "blind", "when": "during", "fail_safe": True},
-        ],
-    }
-)
+POLICY_EVIDENCE: dict[str, Any] = {
+    "kpis": [{"metric": "p95", "improve_by": 0.05}],
+    "queue_metrics": ["queue_drain_time"],
+    "rollback_triggers": [
+        {"name": "latency-worse", "metric": "p95", "worse_by": 0.1},
+        {"name": "errors", "metric": "fail_rate", "above": 0.01},
+        {"name": "idle", "metric": "throughput", "below": 50},
+        {"name": "still-critical", "when": "after", "pressure": "critical"},
+        {"name": "blind", "when": "during", "fail_safe": True},
+    ],
+}
+POLICY = make_policy(evidence=POLICY_EVIDENCE)
 
 
 def row(metric: str, baseline: float | None, candidate: float | None, **changes: Any) -> dict[str, Any]:
@@ -131,14 +130,10 @@ def test_a_regression_of_an_advisory_metric_is_none() -> None:
     assert (finding.answer, finding.regressions) == (Answer.ACCEPT, ())
 
 
-def test_evidence_that_is_not_there_names_no_campaign_that_is_none(tmp_path: Path) -> None:
-    """TP-05: the command that is recommended is about the campaign whose folder it lies in, or says ID."""
-    with pytest.raises(EvidenceMissing, match="--campaign-id ID --replace"):
-        load_bundle(tmp_path / "elsewhere")
-    (tmp_path / "c1").mkdir()
-    (tmp_path / "c1" / "campaign.json").touch()
-    with pytest.raises(EvidenceMissing, match="--campaign-id c1 --replace"):
-        load_bundle(tmp_path / "c1" / "evidence")
+def test_evidence_that_is_not_there_says_how_to_collect_it(tmp_path: Path) -> None:
+    """TP-05: by the command that whoever asks knows to be about the same place."""
+    with pytest.raises(EvidenceMissing, match=r"manifest\.json\. Collect it again: the command$"):
+        load_bundle(tmp_path / "elsewhere", "the command")
 
 
 @pytest.mark.parametrize(
@@ -151,6 +146,25 @@ def test_no_improved_kpi_is_no_acceptance(values: tuple[float, float], more: dic
     finding = judge_evidence(POLICY, gathered(changed("p95", *values, **more)))
     assert finding.answer is Answer.ROLL_BACK
     assert said in finding.not_improved[0]
+
+
+@pytest.mark.parametrize(
+    ("kpis", "rows", "said"),
+    [
+        (["p59"], None, "the KPI p59: the campaign does not measure it"),
+        (["p95", "p59"], None, "the KPI p59: the campaign does not measure it"),
+        (["gc_pause"], [row("gc_pause", None, None, applicable=False)], "gc_pause: the campaign does not measure it"),
+        (["gc_pause"], [row("gc_pause", 5, None)], "the KPI tuned jvm gc_pause has no value"),
+    ],
+)
+def test_a_kpi_that_is_not_known_is_missing(kpis: list[str], rows: list[dict[str, Any]] | None, said: str) -> None:
+    """TP-05: a misspelt KPI, or one without a value, is no reason to go back, and none to accept."""
+    declared = {**POLICY_EVIDENCE, "kpis": [{"metric": name, "improve_by": 0.05} for name in kpis]}
+    finding = judge_evidence(make_policy(evidence=declared), gathered(gathered().comparison["rows"] + (rows or [])))
+    assert finding.answer is Answer.INCOMPLETE
+    assert said in "; ".join(finding.missing)
+    breached = gathered(changed("p95", 100, 200))
+    assert judge_evidence(make_policy(evidence=declared), breached).answer is Answer.ROLL_BACK
 
 
 def test_only_the_named_candidates_count() -> None:
@@ -180,6 +194,14 @@ def test_the_way_back_is_exact(snapshots: list[dict[str, Any]], commands: list[s
     assert list(found) == commands
     for command in found:
         build_parser().parse_args(command.split()[1:])
+
+
+def test_the_way_back_leads_to_the_workspace() -> None:
+    """TP-06: a version is rejected where it is; a policy is wherever its API is."""
+    kept_out = judge_evidence(POLICY, gathered(snapshots=[]), root=("--root", "else where")).revert
+    assert kept_out == ("staging-manager --root 'else where' reject tuned --campaign-id c1",)
+    ended = judge_evidence(POLICY, gathered(snapshots=[snapshot("after", override=True)]), root=("--root", "x")).revert
+    assert ended == (f"staging-manager policy clear --api-base {API}",)
 
 
 @pytest.mark.parametrize(("baseline", "candidate", "worse"), FROM_ZERO)

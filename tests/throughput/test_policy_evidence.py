@@ -116,7 +116,22 @@ def test_evidence_that_was_changed_is_none(workspace: Path, name: str) -> None:
     assert evidence(workspace, "check").returncode == 3
     path.unlink()
     done = evidence(workspace, "check")
-    assert (done.returncode, "evidence collect --campaign-id c --replace" in done.stderr) == (3, True)
+    again = f"staging-manager --root {workspace} evidence collect --campaign-id c --replace\n"
+    assert (done.returncode, done.stderr.endswith(again)) == (3, True)
+
+
+def test_the_next_command_is_about_the_same_folder(workspace: Path, tmp_path: Path) -> None:
+    """TP-05: --root and --folder are repeated in every command that is recommended, as they were given."""
+    where = f"--campaign-id c --folder '{tmp_path}/kept here'"
+    collected = evidence(workspace, "collect", "--folder", f"{tmp_path}/kept here").stdout
+    assert collected.endswith(f"next: staging-manager --root {workspace} evidence check {where}\n")
+    (tmp_path / "kept here" / "campaign.json").unlink()
+    (workspace / "campaigns" / "c" / "policy-status.jsonl").unlink()
+    evidence(workspace, "collect")
+    back = json.loads(evidence(workspace, "check", "--json").stdout)["revert"]
+    assert back == [f"staging-manager --root {workspace} reject faster --campaign-id c"]
+    complaint = evidence(workspace, "check", "--folder", f"{tmp_path}/kept here").stderr
+    assert complaint.endswith(f"staging-manager --root {workspace} evidence collect {where} --replace\n")
 
 
 def test_a_campaign_without_a_policy_is_incomplete(workspace: Path) -> None:
@@ -140,7 +155,9 @@ def test_no_evidence_at_all(workspace: Path) -> None:
 def test_promote_demands_it_where_the_benchmark_declares_it(workspace: Path) -> None:
     """TP-05: `policy_evidence: true` in the benchmark, and no promotion without accepted evidence."""
     promote = ("promote", "--candidate", "faster", "--campaign-id", "c")
-    assert "demands the policy's evidence: there is no" in manager_here(workspace, *promote).stderr
+    refusal = manager_here(workspace, *promote).stderr
+    assert "demands the policy's evidence: there is no" in refusal
+    assert f"staging-manager --root {workspace} evidence collect --campaign-id c --replace" in refusal
     evidence(workspace, "collect")
     done = manager_here(workspace, *promote)
     assert (done.returncode, "says roll back: still-critical" in done.stderr) == (1, True)
