@@ -234,6 +234,9 @@ def test_a_forced_rebuild_on_hosts(lab: Lab, tmp_path: Path) -> None:
     """SM-05, PT-04: each host builds anew, under its lease; prune leaves to `hosts clean` what lies there."""
     root = make_remote(tmp_path / "w", lab)
     given = (*AUTO, "--staging-hosts", "vm-1,vm-2", "--force-rebuild-images")
+    result = run_campaign(root, *SSH, "--staging-hosts", "vm-1,vm-2", "--staging-build-dry-run")
+    assert result.returncode == 0, result.stdout
+    assert "\nfaster native on vm-2: miss (never built), to be built\n" in result.stdout
     result = run_campaign(root, *given)
     assert result.returncode in (0, 1), result.stdout
     assert read_aggregate(root)["complete"]
