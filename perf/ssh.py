@@ -21,7 +21,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+import limits
+from limits import ROOT, Result
+
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "ssh")]
 
 from pytest_staging.ssh.config import resolve_endpoint  # noqa: E402
@@ -37,21 +39,6 @@ LINES = 5_000_000
 FOLDER = "/tmp/staging-perf"
 # In memory: what it costs the host to make 2,000 files is the same for all, and more than sending them.
 TREES = "/dev/shm/staging-perf"
-
-
-@dataclass(frozen=True)
-class Result:
-    """One ratio and its limit; `at_least` turns the limit round."""
-
-    what: str
-    figure: float
-    limit: float
-    detail: str = ""
-    at_least: bool = False
-
-    @property
-    def good(self) -> bool:
-        return self.figure >= self.limit if self.at_least else self.figure <= self.limit
 
 
 @dataclass(frozen=True)
@@ -81,7 +68,7 @@ def command(bench: Bench) -> Iterator[Result]:
             bench.connection.run(["true"], deadline_s=DEADLINE_S).require("true")
 
     ratio, detail = pairs(ours, lambda: bench.local("SSH true"), 11)
-    yield Result("command, kept connection / spawned ssh", ratio / 10, 0.1, detail)
+    yield Result("command, kept connection / spawned ssh", ratio / 10, 0.1, "x", detail)
 
 
 def large_file(bench: Bench) -> Iterator[Result]:
@@ -93,7 +80,7 @@ def large_file(bench: Bench) -> Iterator[Result]:
     ratio, detail = pairs(
         lambda: put_file(bench.connection, large, target, deadline_s=DEADLINE_S), lambda: bench.local(tar), 5
     )
-    yield Result("file of 200 MB / tar | ssh", ratio, 0.8, detail)
+    yield Result("file of 200 MB / tar | ssh", ratio, 0.8, "x", detail)
     large.unlink()
 
 
@@ -113,12 +100,12 @@ def tree(bench: Bench) -> Iterator[Result]:
         bench.remote(f"rm -rf {TREES}/ours {TREES}/theirs")
 
     ratio, detail = pairs(sync, lambda: bench.local(tar), 7, clear)
-    yield Result("tree of 2,000 files, first / tar | ssh", ratio, 0.6, detail)
+    yield Result("tree of 2,000 files, first / tar | ssh", ratio, 0.6, "x", detail)
     rsync = f"rsync -a -e {shlex.quote(shlex.join(bench.ssh[:-1]))} {local}/ {bench.ssh[-1]}:{TREES}/theirs/"
     sync()
     bench.local(rsync)
     ratio, detail = pairs(sync, lambda: bench.local(rsync), 9)
-    yield Result("tree of 2,000 files, no change / rsync", ratio, 0.5, detail)
+    yield Result("tree of 2,000 files, no change / rsync", ratio, 0.5, "x", detail)
 
 
 def stream(bench: Bench) -> Iterator[Result]:
@@ -137,7 +124,7 @@ def stream(bench: Bench) -> Iterator[Result]:
         assert lines == LINES
 
     ratio, detail = pairs(ours, lambda: bench.local(f"SSH {shlex.join(program)} | wc -l"), 5)
-    yield Result("streamed lines per second / ssh", 1 / ratio, 0.8, detail, at_least=True)
+    yield Result("streamed lines per second / ssh", 1 / ratio, 0.8, "x", detail, at_least=True)
 
 
 def pairs(
@@ -160,14 +147,6 @@ def timed(work: Callable[[], object]) -> float:
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
-
-
-LIMITS: dict[str, Callable[[Bench], Iterator[Result]]] = {
-    "command": command,
-    "file": large_file,
-    "tree": tree,
-    "stream": stream,
-}
 
 
 @contextmanager
@@ -198,24 +177,20 @@ def from_connection(connection: SshConnection, ssh: list[str], folder: Path) -> 
     return Bench(connection, ssh, folder)
 
 
-def main(names: list[str]) -> int:
-    """Measures what is named, or everything."""
-    unknown = [name for name in names if name not in LIMITS]
-    if unknown:
-        print(f"unknown: {', '.join(unknown)}. Known: {', '.join(LIMITS)}", file=sys.stderr)
-        return 2
-    print(f"{'what':<48} {'figure':>10} {'limit':>8}  ")
-    broken = 0
-    with bench() as one:
-        for name in names or LIMITS:
-            for result in LIMITS[name](one):
-                broken += not result.good
-                limit = f"{'>=' if result.at_least else '<='} {result.limit:g}"
-                verdict = "ok" if result.good else "BROKEN"
-                print(f"{result.what:<48} {result.figure:>10.3g} {limit:>8}  {verdict}  {result.detail}", flush=True)
-        one.remote(f"rm -rf {FOLDER} {TREES}")
-    return 1 if broken else 0
+def benched(measure: Callable[[Bench], Iterator[Result]]) -> Callable[[], Iterator[Result]]:
+    """On a host of its own."""
 
+    def measured() -> Iterator[Result]:
+        with bench() as one:
+            yield from measure(one)
+            one.remote(f"rm -rf {FOLDER} {TREES}")
+
+    return measured
+
+
+LIMITS = {name: benched(one) for name, one in
+          (("command", command), ("file", large_file), ("tree", tree), ("stream", stream))}  # fmt: skip
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    limits.LIMITS = LIMITS
+    sys.exit(limits.main(sys.argv[1:]))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
 from pytest_staging.model.errors import UsageProblem
 from pytest_staging.model.inventory import GeneratorSpec, HostSpec, Inventory, Lifecycle, VmSpec
+from pytest_staging.model.names import ADDRESS_PATTERN
 
 M = TypeVar("M", HostSpec, GeneratorSpec)
 SSH_PORT = 22
@@ -34,10 +36,18 @@ def inventory_of(environment: Mapping[str, str]) -> Inventory | None:
     if lifecycle is Lifecycle.EXTERNAL and not environment.get("E2E_VM_HOST"):
         return None
     given = {field: environment[name] for name, field in FIELDS.items() if environment.get(name)}
+    _require_plain(environment)
     vm = _vm_of(environment) if lifecycle is Lifecycle.MULTIPASS else None
     host = HostSpec(lifecycle=lifecycle, vm=vm, **cast(Any, given))
     name = environment.get("E2E_VM_NAME") or "vm"
     return Inventory(hosts={name if lifecycle is Lifecycle.MULTIPASS else "vm": host})
+
+
+def _require_plain(environment: Mapping[str, str]) -> None:
+    """By the rule of targets.yaml."""
+    for variable, kind in (("E2E_VM_HOST", "address or name of a host"), ("E2E_VM_USER", "name of a user")):
+        if (text := environment.get(variable)) and not re.fullmatch(ADDRESS_PATTERN, text):
+            raise UsageProblem(f"{variable}={text!r} is no {kind}.")
 
 
 def _vm_of(environment: Mapping[str, str]) -> VmSpec | None:
@@ -55,7 +65,8 @@ def _vm_of(environment: Mapping[str, str]) -> VmSpec | None:
 
 
 def with_defaults(inventory: Inventory, environment: Mapping[str, str]) -> Inventory:
-    """User and key of the environment for hosts and generators that name none."""
+    """User and key of the environment for hosts and generators that name none. Raises UsageProblem."""
+    _require_plain(environment)
     user, key = environment.get("E2E_VM_USER"), environment.get("E2E_SSH_KEY")
 
     def completed(one: M) -> M:

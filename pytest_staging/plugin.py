@@ -70,6 +70,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     option("--staging-keep-failed", action="store_true", help="leave the container of a failed cell to be looked at")
     option("--force-rebuild-images", action="store_true", help="build every version before the campaign begins")
     option("--force-rebuild-mode", metavar="MODE", action="append", default=[], help="the same, for one mode")
+    option("--staging-build-dry-run", action="store_true", help="say what would be built, and why, and run no cell")
     option(
         "--staging-junit-cell-properties",
         action="store_true",

@@ -7,6 +7,8 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 need javac openjdk-17-jdk-headless || need javac default-jdk-headless || exit 2
 need cc gcc libc6-dev || exit 2
+need ssh openssh-client || exit 2
+need rsync rsync || exit 2
 setup_python load,docker,policy,test,dev
 
 cd "$ROOT"

@@ -26,6 +26,14 @@ def test_the_promised_documents_exist(name: str) -> None:
     assert f"docs/{name}" in (ROOT / "README.md").read_text()
 
 
+def test_the_limits_that_the_performance_page_names_are_measured() -> None:
+    """scripts/perf.sh knows every name by which the page calls it, and measures it without being asked."""
+    named = set(re.findall(r"scripts/perf\.sh (\w+)", (ROOT / "docs" / "performance.md").read_text()))
+    table = (ROOT / "perf" / "limits.py").read_text().partition("\nLIMITS")[2].partition("}")[0]
+    assert {"policy", "ssh", "hosts"} <= named
+    assert named <= set(re.findall(r'"(\w+)":', table))
+
+
 def test_readme_begins_with_the_two_commands() -> None:
     """The first screen shows how to try it and how to test it."""
     first_screen = "\n".join((ROOT / "README.md").read_text().splitlines()[:20])

@@ -259,11 +259,10 @@ def _print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
 
 
 def _print_plan(cache: ImageCache, version: Version, mode: str, force: bool) -> None:
-    decision, _ = cache.look_up(version, mode)
-    hit = decision.hit and not force
-    reason = "forced" if force else decision.reason
-    print(f"# {version.slug} {mode}: {f'hit ({reason}), nothing to build' if hit else f'miss ({reason}), would run'}")
-    if not hit:
+    found = cache.foresee(version, mode, force)
+    verdict = f"hit ({found.reason}), nothing to build" if found.hit else f"miss ({found.reason}), would run"
+    print(f"# {version.slug} {mode}: {verdict}")
+    if not found.hit:
         snapshot, here = cache.snapshot(version.slug), Path.cwd()
         where = shlex.quote(str(snapshot.relative_to(here) if snapshot.is_relative_to(here) else snapshot))
         for argv in cache.builder.commands(replace(cache.plan(version, mode), fresh=force)):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pytest_staging.contract.rules import Finding, schema_version_rule
-from pytest_staging.model.names import unsafe_reason
+from pytest_staging.model.names import ADDRESS_PATTERN, unsafe_reason
 from pytest_staging.yamltext import Path
 
 ADDRESSES = ("address", "user", "service_address", "peer_address")
@@ -48,8 +48,7 @@ def _machine_rules(where: Path, name: Any, machine: Any, kind: str) -> list[Find
         message = "must be an absolute path of a folder of its own, such as /var/tmp/pytest-staging"
         findings.append(((*where, "work_directory"), message))
     for key in ADDRESSES:
-        # An address that begins with a dash would become an option of a program.
-        if isinstance(machine.get(key), str) and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.:%@-]*", machine[key]):
+        if isinstance(machine.get(key), str) and not re.fullmatch(ADDRESS_PATTERN, machine[key]):
             findings.append(((*where, key), f"{machine[key]!r} is no {key.replace('_', ' ')}"))
     python = machine.get("python")
     if isinstance(python, str) and not re.fullmatch(r"/?[A-Za-z0-9_][A-Za-z0-9_./+-]*", python):

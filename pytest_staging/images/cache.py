@@ -49,6 +49,10 @@ class ImageCache:
         """Whether the image is there, and it; builds nothing."""
         return self._look_up(version.slug, self._wanted(version, mode))
 
+    def foresee(self, version: Version, mode: str, force: bool = False) -> Decision:
+        """What `ensure` would find; builds nothing."""
+        return Decision("forced") if force else self.look_up(version, mode)[0]
+
     def ensure(
         self, version: Version, mode: str, log: Path, force: bool = False, echo: Callable[[bytes], None] | None = None
     ) -> BuiltImage:

@@ -1,4 +1,4 @@
-"""Names that become paths and test ids: versions' slugs, platform modes, campaign ids."""
+"""Names that become paths and test ids: versions' slugs, platform modes, campaign ids. And what an address may be."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pytest_staging.model.errors import UnsafeName
 
 MAX_NAME_LENGTH = 100
 NAME_PATTERN = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
+# Also of a user. One that begins with a dash would become an option of a program.
+ADDRESS_PATTERN = r"[A-Za-z0-9_][A-Za-z0-9_.:%@-]*"
 _SAFE = re.compile(NAME_PATTERN)
 
 

@@ -32,6 +32,8 @@ __all__ = ["begin", "count_hosts", "find_session"]
 
 def begin(config: pytest.Config) -> None:
     """Plans or resumes the campaign (controller), or takes it over (xdist worker), and registers what runs it."""
+    if config.option.staging_build_dry_run:
+        config.option.collectonly = True  # all of pytest, xdist too, then knows that nothing is run
     with exiting():
         workspace = find_workspace(config)
         shipped = getattr(config, "workerinput", {}).get("staging")

@@ -26,7 +26,7 @@ from pytest_staging.session import junit
 from pytest_staging.session.board import Board
 from pytest_staging.session.exits import exiting, leave_out_lineless
 from pytest_staging.session.hosts import Hosts
-from pytest_staging.session.images import check_forced, rebuild_forced
+from pytest_staging.session.images import check_forced, foresee_builds, rebuild_forced
 from pytest_staging.session.live import LiveView, can_draw, encoding_of
 from pytest_staging.session.pages import write_page
 from pytest_staging.session.progress import (
@@ -101,6 +101,7 @@ class Controller:
         self._reporting = False
         self._stored = True
         self._page = ""
+        self._builds: list[str] = []
 
     def shipment(self) -> dict[str, Any]:
         """What every process that runs cells must know: the campaign, and the cells that are finished."""
@@ -138,6 +139,10 @@ class Controller:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
+        if self.config.option.staging_build_dry_run:
+            with exiting():
+                forced = self._orders.forced_modes(self.campaign)
+                self._builds = list(foresee_builds(self._workspace, self.campaign, forced, self._hosts.seats))
         if self.config.option.collectonly or session.testsfailed:
             return (yield)
         with exiting():
@@ -216,6 +221,9 @@ class Controller:
         self._held.close()
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if self._builds:
+            terminalreporter.section("builds")
+            terminalreporter.write_line("\n".join(self._builds))
         if self._aggregate is None:
             return
         terminalreporter.section(render_title(self.campaign))

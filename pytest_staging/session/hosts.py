@@ -106,12 +106,12 @@ def one_vm(config: pytest.Config, workspace: Workspace) -> Iterator[tuple[str, H
     Raises UsageProblem, ToolMissing, VmFailed.
     """
     named = config.option.staging_vm
-    if not named and not (workspace.root / "targets.yaml").exists() and inventory_of(os.environ) is None:
+    if named is None and not (workspace.root / "targets.yaml").exists() and inventory_of(os.environ) is None:
         yield None
         return
     from pytest_staging.lifecycle.obtaining import obtained
 
-    hosts = choose_hosts(store.load_inventory(workspace), [named] if named else [], "--staging-vm")
+    hosts = choose_hosts(store.load_inventory(workspace), [] if named is None else [named], "--staging-vm")
     first = next(iter(hosts))
     with obtained({first: hosts[first]}, _say) as found:
         yield first, found[first]
@@ -119,7 +119,10 @@ def one_vm(config: pytest.Config, workspace: Workspace) -> Iterator[tuple[str, H
 
 def _read_inventory(config: pytest.Config, workspace: Workspace) -> Inventory | None:
     target = read_target(config, workspace)
-    names = [name for given in config.option.staging_hosts for name in given.split(",") if name]
+    given = config.option.staging_hosts
+    names = [name.strip() for one in given for name in one.split(",") if name.strip()]
+    if given and not names:  # a variable of a script that is not set must not mean every machine
+        raise UsageProblem("--staging-hosts names no host. Name some, or leave the option out for all.")
     if not wiring.needs_hosts(target):
         if names:
             raise UsageProblem(f"--staging-hosts goes with a target that has hosts, not with {target}.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from pytest_staging import store, wiring
@@ -42,6 +42,25 @@ def check_forced(modes: Collection[str], campaign: Campaign, resumed: bool) -> N
         if mode not in campaign.platform_modes:
             known = ", ".join(campaign.platform_modes)
             raise UsageProblem(f"--force-rebuild-mode {mode}: the benchmark has {known}.")
+
+
+def foresee_builds(
+    workspace: Workspace, campaign: Campaign, modes: Collection[str], seats: Mapping[str, HostSpec]
+) -> Iterator[str]:
+    """A line for what each cell would run from, on each host that builds for itself; `modes` are forced.
+
+    Builds nothing. Raises what looking raises.
+    """
+    here = wiring.images_here(workspace, campaign.target)
+    for seat in [None] if here else seats.items():
+        cache = here or wiring.make_images(workspace, campaign.target, seat)
+        where = f" on {seat[0]}" if seat else ""
+        for slug in campaign.slugs:
+            version = store.load_version(workspace, slug)
+            for mode in campaign.platform_modes:
+                found = cache.foresee(version, mode, mode in modes)
+                verdict, then = ("hit", "nothing to build") if found.hit else ("miss", "to be built")
+                yield f"{slug} {mode}{where}: {verdict} ({found.reason}), {then}"
 
 
 def rebuild_forced(

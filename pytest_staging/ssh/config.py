@@ -25,7 +25,7 @@ MAX_JUMPS = 8
 class Endpoint:
     """A host that can be dialled. `jumps` are passed in order; the first known hosts file is the one to add to.
 
-    `given_keys` says that the key files were named and not just the usual ones.
+    `given_keys` says that the key files were named and not just the usual ones, `proxy_place` where the command stands.
     """
 
     alias: str
@@ -38,6 +38,7 @@ class Endpoint:
     jumps: tuple[Endpoint, ...] = ()
     # May hold a password.
     proxy_command: str | None = field(default=None, repr=False)
+    proxy_place: str = ""
     known_hosts: tuple[Path, ...] = ()
     accept_new: bool = False
     host_key_alias: str | None = None
@@ -102,6 +103,7 @@ def _resolve(alias: str, files: Sequence[Path], given: Mapping[str, str], throug
         identities_only=settings.text("identitiesonly", "no").lower() in ("yes", "true"),
         jumps=jumps,
         proxy_command=command and settings.expanded(command, tokens),
+        proxy_place=str(settings.places.get("proxycommand", "")) if command else "",
         known_hosts=_known_hosts(settings, tokens),
         # `no` would accept a changed key too; that is never done here.
         accept_new=strict in ("accept-new", "no", "off", "false"),

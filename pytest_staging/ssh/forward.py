@@ -9,7 +9,7 @@ from types import TracebackType
 
 import paramiko
 
-from pytest_staging.model.errors import StagingError
+from pytest_staging.model.errors import StagingError, UsageProblem
 from pytest_staging.ssh.exchange import Bell
 from pytest_staging.ssh.kept import KeptConnection
 from pytest_staging.ssh.transport import Gate, push
@@ -29,7 +29,9 @@ class PortForward:
     """
 
     def __init__(self, connection: KeptConnection, remote_port: int, remote_host: str = LOOPBACK) -> None:
-        """Raises what `connection.connect` raises."""
+        """Raises UsageProblem for what is no port, and what `connection.connect` raises."""
+        if type(remote_port) is not int or not 0 < remote_port < 65536:  # the protocol would take any number
+            raise UsageProblem(f"{remote_port!r} is no port of a host: give a number from 1 to 65535.")
         connection.connect()
         self._connection = connection
         self._remote = (remote_host, remote_port)

@@ -14,6 +14,7 @@ from pytest_staging.ssh.config import Endpoint
 # What was sent and is not acknowledged for so long shows a host that is gone; the system's own limit is 15 minutes.
 USER_TIMEOUT_S = 4.0
 PROXY_STOP_S = 2.0
+PROXY_NOTICE_S = 1.0
 
 
 class Line:
@@ -30,6 +31,16 @@ class Line:
         data: bytes = self._carrier.recv(size)
         self.heard_at = time.monotonic()
         return data
+
+    def proxy_ending(self) -> str:
+        """How the proxy ended, for messages; nothing for one that goes on, or when there is none."""
+        if self._proxy is None:
+            return ""
+        try:
+            status = self._proxy.wait(PROXY_NOTICE_S)  # its output ends a little before it
+        except subprocess.TimeoutExpired:
+            return ""
+        return f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
 
     def close(self) -> None:
         """May be called twice."""

@@ -126,7 +126,7 @@ class Dialled:
                 carrier: Any = self.line  # paramiko asks for less than its stubs say
                 self.transport = GuardedTransport(carrier, default_window_size=WINDOW_BYTES)
                 self._ways.append(self.transport)
-                _begin(self.transport, hop, timeout_s)
+                _begin(self.transport, self.line, hop, timeout_s)
                 log_in(self.transport, hop, timeout_s)
         except StagingError as error:
             self.close()
@@ -162,7 +162,7 @@ def _through(before: paramiko.Transport, hop: Endpoint, timeout_s: float) -> par
         raise HostUnreachable(f"{hop}: the jump host cannot reach it: {error}. Is it up, and sshd there?") from error
 
 
-def _begin(transport: GuardedTransport, endpoint: Endpoint, timeout_s: float) -> None:
+def _begin(transport: GuardedTransport, line: Line, endpoint: Endpoint, timeout_s: float) -> None:
     """Key exchange and host key."""
     transport.set_log_channel(LOG)
     transport.banner_timeout = timeout_s + 1.0  # the wait below ends first
@@ -173,12 +173,14 @@ def _begin(transport: GuardedTransport, endpoint: Endpoint, timeout_s: float) ->
     if wanted := [one for one in hostkeys.algorithms(known) if one in options.key_types]:
         # Asked for any key, the host would show one of another type than the known one.
         options.key_types = tuple(wanted)
-    _exchange_keys(transport, endpoint, wanted, timeout_s)
+    _exchange_keys(transport, line, endpoint, wanted, timeout_s)
     key = transport.get_remote_server_key()
     hostkeys.require_known(endpoint, hostkeys.HostKey(key.get_name(), key.get_base64()))
 
 
-def _exchange_keys(transport: GuardedTransport, endpoint: Endpoint, wanted: list[str], timeout_s: float) -> None:
+def _exchange_keys(
+    transport: GuardedTransport, line: Line, endpoint: Endpoint, wanted: list[str], timeout_s: float
+) -> None:
     # Not start_client(timeout=): when that is over it returns, and the login fails with "No existing session".
     done = threading.Event()
     transport.start_client(event=done)
@@ -196,6 +198,11 @@ def _exchange_keys(transport: GuardedTransport, endpoint: Endpoint, wanted: list
     if error is None:
         said = f"takes connections, but said nothing for {timeout_s:g} s. Is it sshd, and is the host overloaded?"
         raise HostUnreachable(f"{endpoint}: the host {said}")
+    if ending := line.proxy_ending():
+        raise HostUnreachable(
+            f"{endpoint}: its ProxyCommand ({endpoint.proxy_place}) {ending} before the SSH connection was set up. "
+            f"`ssh {endpoint.alias}` shows what it says."
+        ) from error
     raise HostUnreachable(f"{endpoint}: the SSH connection could not be set up: {_words(error)}.") from error
 
 

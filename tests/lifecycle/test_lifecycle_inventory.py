@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pytest_staging.contract import parse_inventory
-from pytest_staging.inventory import FIELDS, inventory_of
+from pytest_staging.inventory import FIELDS, inventory_of, with_defaults
 from pytest_staging.lifecycle.multipass import vm_name
 from pytest_staging.model.errors import UsageProblem
 from pytest_staging.model.inventory import GeneratorSpec, HostSpec, Inventory, Lifecycle, VmSpec
@@ -38,6 +38,23 @@ def test_unknown_lifecycle() -> None:
     """SM-06: the known ones are named."""
     with pytest.raises(UsageProblem, match="E2E_VM_LIFECYCLE=vagrant: known are external, multipass"):
         inventory_of({"E2E_VM_LIFECYCLE": "vagrant"})
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("E2E_VM_HOST", "-x y", "E2E_VM_HOST='-x y' is no address or name of a host"),
+        ("E2E_VM_HOST", " ", "E2E_VM_HOST=' ' is no address or name of a host"),
+        ("E2E_VM_USER", "-oProxyCommand=id", "E2E_VM_USER='-oProxyCommand=id' is no name of a user"),
+    ],
+)
+def test_what_would_become_an_option(variable: str, value: str, said: str) -> None:
+    """SM-06: an address and a user of the environment obey the rule of targets.yaml."""
+    with pytest.raises(UsageProblem, match=re.escape(said)):
+        inventory_of({"E2E_VM_HOST": "10.0.0.7", variable: value})
+    if variable == "E2E_VM_USER":
+        with pytest.raises(UsageProblem, match=re.escape(said)):
+            with_defaults(Inventory(hosts={"a": HostSpec()}), {variable: value})
 
 
 def test_the_document() -> None:

@@ -21,6 +21,7 @@ from running import (
     environment,
     folder_of,
     lease_of,
+    make_small,
     read_aggregate,
     read_campaign,
     read_summaries,
@@ -28,6 +29,10 @@ from running import (
     run_pytest,
     started_campaign,
 )
+
+from pytest_staging.model.errors import UsageProblem
+from pytest_staging.model.inventory import HostSpec
+from pytest_staging.session.vm import StagingVm
 
 SSH = ("--staging-target", "ssh")
 AUTO = (*SSH, "-n", "auto", "-p", "no:cacheprovider")
@@ -203,6 +208,19 @@ def test_hosts_that_are_named(lab: Lab, tmp_path: Path) -> None:
     assert "Did you mean 'vm-3'?" in result.stdout
 
 
+def test_a_blank_name_of_hosts_is_not_every_host(tmp_path: Path) -> None:
+    """PT-04: `--staging-hosts "$HOSTS"` with an unset variable is refused; blanks beside names do no harm."""
+    root = make_small(tmp_path / "w")
+    write_inventory(root, {name: {"address": "127.0.0.1", "port": 1} for name in ("vm-1", "vm-2", "vm-3")})
+    for names in ("", " , "):
+        result = run_campaign(root, *SSH, "--staging-hosts", names, "--collect-only")
+        assert (result.returncode, "--staging-hosts names no host" in result.stdout) == (2, True), result.stdout
+    result = run_campaign(root, *SSH, "--staging-hosts", "vm-1, vm-2,", "--collect-only")
+    assert "no host slot can be used, of 2" in result.stdout, "nobody is behind these addresses"
+    (root / "test_vm.py").write_text("def test_vm(staging_vm):\n    pass\n")
+    assert "--staging-vm: there is no host ''" in run_pytest(root, "test_vm.py", "--staging-vm", "").stdout
+
+
 def test_one_generator_slot_means_one_load_at_a_time(lab: Lab, tmp_path: Path) -> None:
     """PT-04: no generator measures two things at once, unless the inventory says that it can."""
     root = make_remote(tmp_path / "w", lab, generator_slots=1)
@@ -216,6 +234,9 @@ def test_a_forced_rebuild_on_hosts(lab: Lab, tmp_path: Path) -> None:
     """SM-05, PT-04: each host builds anew, under its lease; prune leaves to `hosts clean` what lies there."""
     root = make_remote(tmp_path / "w", lab)
     given = (*AUTO, "--staging-hosts", "vm-1,vm-2", "--force-rebuild-images")
+    result = run_campaign(root, *SSH, "--staging-hosts", "vm-1,vm-2", "--staging-build-dry-run")
+    assert result.returncode == 0, result.stdout
+    assert "\nfaster native on vm-2: miss (never built), to be built\n" in result.stdout
     result = run_campaign(root, *given)
     assert result.returncode in (0, 1), result.stdout
     assert read_aggregate(root)["complete"]
@@ -240,6 +261,10 @@ def test_the_fixture_for_ordinary_tests(lab: Lab, tmp_path: Path) -> None:
         "    assert staging_vm.run(['echo', 'a b']).require('echo').stdout == b'a b\\n'\n"
         "    place = f'{staging_vm.work_directory}-vm'\n"
         "    staging_vm.sync(__import__('pathlib').Path('data'), place)\n"
+        "    staging_vm.put('data', f'{place}-put')\n"
+        "    assert staging_vm.sync('data', __import__('pathlib').Path(f'{place}-put')).sent == 0\n"
+        "    staging_vm.get(__import__('pathlib').Path(f'{place}-put'), str(tmp_path / 'folder'))\n"
+        "    assert (tmp_path / 'folder' / 'a.txt').read_text() == 'hello'\n"
         "    staging_vm.get(f'{place}/a.txt', tmp_path / 'b.txt')\n"
         "    assert (tmp_path / 'b.txt').read_text() == 'hello'\n"
         "    import socket\n"
@@ -250,6 +275,17 @@ def test_the_fixture_for_ordinary_tests(lab: Lab, tmp_path: Path) -> None:
     assert result.returncode == 0, result.stdout
     assert lease_of(root).exists() is False
     assert environment(root)["STAGING_LEASE_FOLDER"]
+
+
+def test_the_fixture_refuses_what_it_would_misread() -> None:
+    """PT-02: a command line for `run` and a number that is no port for `forward` are errors before any connection."""
+    vm = StagingVm("lab", HostSpec(address="127.0.0.1", port=1))
+    for argv in ("echo hi", b"echo", ["sleep", 5]):
+        with pytest.raises(UsageProblem, match=r"staging_vm.run takes .* list of texts: run\(\['ls', '/tmp'\]\)"):
+            vm.run(argv)  # type: ignore[arg-type]
+    for port in (0, -1, 65536, 99999999, "80", True):
+        with pytest.raises(UsageProblem, match="is no port of a host: give a number from 1 to 65535"):
+            vm.forward(port)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("workers", [(), ("-n", "auto")], ids=["serial", "workers"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from datetime import datetime
@@ -152,6 +153,27 @@ def test_forced_builds_of_a_campaign(tmp_path: Path) -> None:
         assert done.returncode == 2, done.stdout
         assert "--force-rebuild-* does not go with --staging-resume" in done.stdout
     assert built(count) == EVERY
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "n2"])
+def test_what_would_be_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: tuple[str, ...]) -> None:
+    """SM-05: --staging-build-dry-run says what would be built and why, and runs nothing."""
+    root = counting(tmp_path / "workspace")
+    monkeypatch.setenv("COUNT", str(tmp_path / "before"))
+    assert main(["--root", str(root), "build-images", "--slug", "baseline"]) == 0
+    count = tmp_path / "count"
+    given = ("--staging-build-dry-run", "--force-rebuild-mode=jvm", *workers)
+    done = run_campaign(root, *given, env={"COUNT": str(count)})
+    assert done.returncode == 0, done.stdout
+    said = done.stdout.partition("= builds =")[2]
+    assert re.findall(r"^(\w+ \w+): (hit|miss) \((.*)\), (.*)$", said, re.MULTILINE) == [
+        ("baseline jvm", "miss", "forced", "to be built"),
+        ("baseline native", "hit", "fingerprints match", "nothing to build"),
+        ("faster jvm", "miss", "forced", "to be built"),
+        ("faster native", "miss", "never built", "to be built"),
+    ]
+    assert built(count) == []
+    assert list((root / "campaigns").iterdir()) == []
 
 
 def test_one_forced_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import socket
 import subprocess
@@ -34,6 +35,12 @@ START_TIMEOUT_S = 60.0
 INSTALL_TIMEOUT_S = 900.0
 NOTICE_S = 15.0
 """Within so long every fault has to be noticed."""
+
+BREAKAGES = ("kill", "pause", "black hole", "reset")
+"""What `LabHost.broken` takes."""
+SILENT = ("pause", "black hole")
+"""Those after which each further call takes as long as it may."""
+VERDICTS = {"black hole": ("DROP",), "reset": ("REJECT", "--reject-with", "tcp-reset")}
 
 T = TypeVar("T")
 
@@ -163,9 +170,25 @@ class LabHost:
         self.sh("kill -s CONT $(pidof sshd)")
 
     @contextmanager
+    def broken(self, how: str) -> Iterator[None]:
+        """By one of BREAKAGES. Packets pass again after the block; a host that is killed or paused stays so."""
+        if how not in VERDICTS:
+            self.docker(how)
+            yield
+            return
+        if os.geteuid() != 0:
+            give_up("firewall rules need root")
+        with self.firewall(*VERDICTS[how]):
+            yield
+
+    @contextmanager
     def firewall(self, *verdict: str) -> Iterator[None]:
-        """Packets to and from this host's address meet the verdict; no other address does."""
-        rules = [["OUTPUT", way, self.address, "-p", "tcp", "-j", *verdict] for way in ("-d", "-s")]
+        """Packets to and from this host's address meet the verdict; no other address does.
+
+        A reset comes from that address too, so what comes from there passes when packets are refused.
+        """
+        ways = ("-d", "-s") if verdict == ("DROP",) else ("-d",)
+        rules = [["OUTPUT", way, self.address, "-p", "tcp", "-j", *verdict] for way in ways]
         try:
             for rule in rules:
                 call("iptables", "-w", "20", "-I", *rule)
@@ -210,11 +233,26 @@ def start_host(
 
 
 def clear_firewall(address: str) -> None:
-    """A test that was killed inside `firewall` left its rules, and the address may be drawn again."""
-    if shutil.which("iptables"):
-        for rule in call("iptables", "-w", "20", "-S", "OUTPUT").splitlines():
-            if f" {address}/32 " in rule:
-                call("iptables", "-w", "20", "-D", *rule.split()[1:])
+    """Takes away what a test that was killed inside `firewall` left: at this new host's address, and where none is.
+
+    Where a host runs, docker listens.
+    """
+    if os.geteuid() != 0 or not shutil.which("iptables"):
+        return
+    for rule in call("iptables", "-w", "20", "-S", "OUTPUT").splitlines():
+        if (found := re.search(r" (127\.0\.1\.\d+)/32 ", rule)) and (found[1] == address or _is_free(found[1])):
+            # Another run may have been quicker.
+            command = ["iptables", "-w", "20", "-D", *rule.split()[1:]]
+            subprocess.run(command, capture_output=True, timeout=CALL_TIMEOUT_S)
+
+
+def _is_free(address: str) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind((address, 22))
+        except OSError:
+            return False
+        return True
 
 
 def answers(address: str) -> bool:

@@ -6,6 +6,8 @@ The slow ones run at the same time, each on a host of its own.
 from __future__ import annotations
 
 import os
+import socket
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -14,7 +16,18 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
-from hosting import NOTICE_S, LabHost, Stopwatch, answers, in_background, noticed, remove_hosts
+from hosting import (
+    NOTICE_S,
+    VERDICTS,
+    LabHost,
+    Stopwatch,
+    answers,
+    call,
+    clear_firewall,
+    in_background,
+    noticed,
+    remove_hosts,
+)
 from workspaces import give_up, wait_for
 
 from pytest_staging.model.errors import ConnectionLost, HostUnreachable, RemoteFailed, StagingError
@@ -29,8 +42,8 @@ Break = Callable[[LabHost, ExitStack], object]
 FAULTS: dict[str, Break] = {
     "killed": lambda host, stack: host.docker("kill"),
     "stopped": lambda host, stack: host.stop_sshd(),
-    "black hole": lambda host, stack: stack.enter_context(host.firewall("DROP")),
-    "reset": lambda host, stack: stack.enter_context(host.firewall("REJECT", "--reject-with", "tcp-reset")),
+    "black hole": lambda host, stack: stack.enter_context(host.firewall(*VERDICTS["black hole"])),
+    "reset": lambda host, stack: stack.enter_context(host.firewall(*VERDICTS["reset"])),
     "sshd killed": lambda host, stack: host.cut_sessions(),
 }
 FOREVER = ["sh", "-c", "while :; do echo 4301; sleep 0.2; done"]
@@ -104,6 +117,20 @@ def test_fault_before_the_connection(make_host: Callable[..., LabHost], name: st
         FAULTS[name](host, stack)
         with noticed(), pytest.raises(HostUnreachable, match=rf"lab \(root@{host.address}:22\): .*(up|overloaded)"):
             SshConnection(host.endpoint(), connect_timeout_s=2).connect()
+
+
+def test_what_a_killed_test_left_in_the_firewall() -> None:
+    """The next host takes rules away at whose address nobody listens, and no others."""
+    if os.geteuid() != 0:
+        give_up("firewall rules need root")
+    rules = [f"OUTPUT -d 127.0.1.{number}/32 -p tcp -j DROP" for number in (253, 254)]  # no host gets these
+    with socket.create_server(("127.0.1.253", 22)), ExitStack() as stack:
+        for rule in rules:
+            call("iptables", "-w", "20", "-A", *rule.split())
+            stack.callback(subprocess.run, ["iptables", "-w", "20", "-D", *rule.split()], capture_output=True)
+        clear_firewall("127.0.1.252")
+        left = call("iptables", "-w", "20", "-S", "OUTPUT")
+    assert [rule in left for rule in rules] == [True, False]
 
 
 @pytest.fixture

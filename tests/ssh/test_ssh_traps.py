@@ -245,17 +245,21 @@ def test_11_way_that_leads_nowhere(host: LabHost, tmp_path: Path) -> None:
     config = tmp_path / "config"
     config.write_text(
         f"Host inner\n  HostName 127.0.0.1\n  Port 1\n  ProxyJump {host.address}\n"
-        "Host broken\n  ProxyCommand echo broken\n"
+        "Host broken\n  ProxyCommand echo s3cret\nHost failing\n  ProxyCommand sh -c 'exit 7' s3cret\n"
+        "Host shot\n  ProxyCommand sh -c 'kill -KILL $$' s3cret\n"
         f"Host lost\n  ProxyJump 127.0.0.1:1\nHost *\n  User root\n  IdentityFile {host.key}\n"
         f"  UserKnownHostsFile {known}\n"
     )
     for alias, message in (
         ("inner", r"inner .*: the jump host cannot reach it"),
         ("lost", r"@lost:22: its jump host does not answer. .*127.0.0.1:1: connection refused"),
-        ("broken", r"@broken:22: the SSH connection could not be set up"),
+        ("broken", r"@broken:22: its ProxyCommand \(.*config, line 6\) ended with status 0 before the SSH connection"),
+        ("failing", r"@failing:22: its ProxyCommand \(.*, line 8\) ended with status 7 .* `ssh failing` shows"),
+        ("shot", r"@shot:22: its ProxyCommand \(.*, line 10\) was ended by signal 9"),
     ):
-        with pytest.raises(HostUnreachable, match=message):
+        with pytest.raises(HostUnreachable, match=message) as error:
             SshConnection(resolve_endpoint(alias, config_files=[config])).connect()
+        assert "s3cret" not in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hosting import LabHost, answers, hurry, noticed
+from hosting import BREAKAGES, SILENT, VERDICTS, LabHost, answers, hurry, in_background, noticed
 from places import Place, answer, ssh_spec
-from workspaces import wait_for
+from workspaces import make_version, wait_for
 
-from pytest_staging.model.errors import CellFailure, ConnectionLost, RemoteFailed
+from pytest_staging.images.cache import ImageCache
+from pytest_staging.images.remote import RemoteArtifactBuilder
+from pytest_staging.model.errors import HOST_GONE, CellFailure, ConnectionLost, RemoteFailed
 from pytest_staging.model.inventory import Traffic
+from pytest_staging.store import Workspace, load_version
 from pytest_staging.targets.ssh import SshTarget
 
 GRACE_S = 1.0
@@ -37,35 +40,35 @@ def make_target(place: Place, **changes: Any) -> SshTarget:
     return SshTarget("lab", ssh_spec(*place.arguments[1:], **changes), ttl_s=60)
 
 
-BREAKAGES = ["kill", "pause"]
-
-
 @pytest.mark.parametrize("how", BREAKAGES)
 def test_before_the_service_is_deployed(
     own: Place, own_host: LabHost, tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = make_target(own)
-    with target.lease("one", 5):
-        own_host.docker(how)
+    with target.lease("one", 5), own_host.broken(how):
         hurry(monkeypatch)
         with noticed(), pytest.raises(CellFailure):
             target.deploy(own.deployment(tmp_path))
-        assert set(target.facts()) >= {"name", "address"}, "what is known without the host"
+        if how not in SILENT:
+            assert set(target.facts()) >= {"name", "address"}, "what is known without the host"
 
 
 @pytest.mark.parametrize("how", BREAKAGES)
-def test_while_the_service_runs(own: Place, own_host: LabHost, tmp_path: Path, how: str) -> None:
+def test_while_the_service_runs(
+    own: Place, own_host: LabHost, tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The poll says it by itself, and the clean-up that cannot be done adds little."""
     target = make_target(own, traffic=Traffic.FORWARDED)
     with target.lease("one", 5):
         service = target.deploy(own.deployment(tmp_path))
         wait_for(lambda: answer(service.base_url))
-        own_host.docker(how)
-        with noticed(), pytest.raises(ConnectionLost):
-            wait_for(lambda: service.poll() is not None)
-        assert "is lost from sight" in service.ending()
-        with noticed(CLEAN_UP_S), pytest.raises(ConnectionLost, match="could not be stopped"):
-            service.stop(GRACE_S)
+        with own_host.broken(how):
+            hurry(monkeypatch)
+            with noticed(), pytest.raises(ConnectionLost):
+                wait_for(lambda: service.poll() is not None)
+            assert "is lost from sight" in service.ending()
+            with noticed(CLEAN_UP_S), pytest.raises(ConnectionLost, match="could not be stopped"):
+                service.stop(GRACE_S)
         assert "could not be stopped" in service.stop(GRACE_S), "only once"
         assert (tmp_path / "service.log").read_text() == "up\n", "what it had said is here"
 
@@ -78,10 +81,43 @@ def test_in_the_stop(
     with target.lease("one", 5):
         service = target.deploy(own.deployment(tmp_path, "deaf"))
         wait_for(lambda: answer(service.base_url))
-        own_host.docker(how)
-        hurry(monkeypatch)
-        with noticed(), pytest.raises(ConnectionLost, match="could not be stopped"):
-            service.stop(GRACE_S)
+        with own_host.broken(how):
+            hurry(monkeypatch)
+            with noticed(), pytest.raises(ConnectionLost, match="could not be stopped"):
+                service.stop(GRACE_S)
+
+
+SLOW_BUILD = "test -e /srv/quick || sleep 4304; cp service.py $1/service.py"
+
+
+@pytest.mark.parametrize("how", BREAKAGES)
+def test_during_a_build_on_the_host(
+    own: Place, own_host: LabHost, tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PT-04: the build tells that it is the host's fault; nothing half built is used, and nothing is left running."""
+    make_version(tmp_path, "slow", "baseline", build=[["sh", "-c", SLOW_BUILD, "sh", "{artifact}"]])
+    workspace, log = Workspace(tmp_path), tmp_path / "build.log"
+    version, target = load_version(workspace, "slow"), make_target(own)
+    builder = RemoteArtifactBuilder(workspace.versions_folder, target.host, target.runner)
+    cache = ImageCache(workspace.versions_folder, builder)
+    with target.lease("one", 5):
+        building = in_background(lambda: cache.ensure(version, "native", log))
+        wait_for(lambda: own_host.processes("sleep 4304") or building.done())
+        with own_host.broken(how):
+            hurry(monkeypatch)
+            with noticed():
+                error = building.exception(60)
+        assert isinstance(error, HOST_GONE), error
+    if how not in VERDICTS:
+        return
+    with target.lease("two", 5):
+        assert own_host.processes("sleep 4304") == []
+        assert cache.look_up(version, "native")[1] is None
+        own_host.sh("touch /srv/quick")
+        built = cache.ensure(version, "native", log)
+        assert own_host.sh(f"ls -A {built.image.path} {built.image.path}/../..").split()[1:] == [
+            "service.py", f"{built.image.path}/../..:", built.image.path.parent.name,
+        ]  # fmt: skip
 
 
 def test_sshd_is_restarted(own: Place, own_host: LabHost, tmp_path: Path) -> None:
