@@ -157,13 +157,16 @@ def run_rollback(options: argparse.Namespace) -> int:
 
 
 def run_evidence(options: argparse.Namespace) -> int:
+    from pytest_staging.campaign.evidence import load_record
     from pytest_staging.capacity.readiness import EXIT_CODES
     from pytest_staging.model.errors import UsageProblem
     from pytest_staging.operating.evidence import gather
 
     if not 0 < options.drain_timeout <= MAX_DRAIN_S:
         raise UsageProblem(f"--drain-timeout needs more than 0 and at most {MAX_DRAIN_S} seconds.")
-    gathered = gather(_control(options), options.profile, options.campaign, options.drain_timeout)
+    control = _control(options)
+    record = load_record(control.workspace, options.campaign) if options.campaign else None
+    gathered = gather(control, options.profile, record, options.drain_timeout)
     _print_matrix(gathered.matrix)
     for line in gathered.notes:
         print(line)
