@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import stat
 import subprocess
@@ -115,6 +116,21 @@ def test_list_shows_every_profile(tmp_path: Path) -> None:
     write_system(tmp_path)
     assert [one["profile"] for one in json.loads(manager(tmp_path, "list", "--json").stdout)] == ["small", "wide"]
     assert "PARALLEL=8" in manager(tmp_path, "list").stdout
+
+
+@pytest.mark.parametrize("page", ["docker_compose.md", "usage_guide.md"])
+def test_a_documented_rollback_follows_the_start_of_its_profile(page: str) -> None:
+    """RB-01: rollback refuses a profile that was not started last, so a page has to start it first."""
+    rollbacks = 0
+    for section in (ROOT / "docs" / page).read_text().partition("\n## Every command")[0].split("\n## "):
+        started: list[str] = []
+        for step, profile in re.findall(r"^ *staging-manager capacity (start|rollback) (\S+)", section, re.MULTILINE):
+            if step == "rollback":
+                rollbacks += 1
+                assert profile in started[-1:], section.partition("\n")[0]
+            else:
+                started.append(profile)
+    assert rollbacks
 
 
 def fake(folder: Path, name: str, script: str) -> None:
