@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from systems import COMPOSE, ROOT, manager, write_system
+from systems import CAPACITY, COMPOSE, ROOT, manager, write_system
 from workspaces import wait_for
 
 from pytest_staging.cli import build_parser, main
@@ -194,6 +194,23 @@ def test_taking_down_names_every_compose_profile(tmp_path: Path) -> None:
         assert (done.returncode, f"--profile wide {words}" in done.stdout) == (0, True), done.stderr
     done = manager(tmp_path, "start", "small", "--env", "dev", "--dry-run", env=environment)
     assert "--profile wide rm --stop --force -v extra" in done.stdout
+    assert not (tmp_path / "capacity").exists(), "a dry run takes no lock and writes nothing"
+
+
+def test_a_dry_run_shows_no_value_of_the_environment(tmp_path: Path) -> None:
+    """CP-04: whatever they are called, an environment's variables may be secrets; the profile's own are told."""
+    broker = {"service": "store", "user_env": "USER_ENV", "password_env": "PASSWORD"}
+    variables = {"DB_PASSWORD": "hunter2", "PARALLEL": "5", "PASSWORD": "hunter3"}
+    wide = {**CAPACITY["profiles"]["wide"], "variables": {"PARALLEL": "8", "PASSWORD": "hunter4"}}
+    capacity = {**CAPACITY, "environments": {"dev": {"variables": variables}}, "profiles": {"wide": wide}}
+    compose = COMPOSE.replace("environment: {", 'environment: {P: "${PASSWORD}", D: "${DB_PASSWORD}", ', 1)
+    write_system(tmp_path, compose, {**capacity, "broker": broker})
+    fake(tmp_path / "bin", "docker-compose", V1)
+    environment = {"PATH": str(tmp_path / "bin"), "DOCKER_HOST": "unix:///nowhere"}
+    done = manager(tmp_path, "start", "wide", "--env", "dev", "--dry-run", env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("# with DB_PASSWORD=... PARALLEL=8 PASSWORD=...\n")
+    assert "hunter" not in done.stdout + done.stderr
 
 
 def test_a_start_is_refused_before_anything_runs(tmp_path: Path) -> None:
