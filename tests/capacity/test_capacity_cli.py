@@ -114,8 +114,21 @@ def test_show_gives_the_same_bytes_each_time(profile: str) -> None:
 def test_list_shows_every_profile(tmp_path: Path) -> None:
     """CP-01: with what each switches on."""
     write_system(tmp_path)
-    assert [one["profile"] for one in json.loads(manager(tmp_path, "list", "--json").stdout)] == ["small", "wide"]
+    told = json.loads(manager(tmp_path, "list", "--json").stdout)
+    assert [one["profile"] for one in told] == ["small", "wide"]
+    assert told[1]["replicas"] == {"extra": 1}
     assert "PARALLEL=8" in manager(tmp_path, "list").stdout
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_list_and_show_have_all_that_a_profile_declares(columns: int) -> None:
+    """CP-01: replicas too; the list fits into the terminal."""
+    told = manager(ROOT, "list", env={"PATH": "/usr/bin:/bin", "COLUMNS": str(columns)}).stdout
+    assert max(map(len, told.splitlines())) <= columns
+    assert "replicas: worker=1, worker-1=1, worker-2=1, worker-3=1" in " ".join(told.split())
+    assert "variables: POLICY_WORKERS=4, WORKER_MAX_PARALLEL=8" in " ".join(told.split())
+    shown = manager(ROOT, "show", "scale-out", "--env", "dev").stdout
+    assert "# replicas: worker=1, worker-1=1, worker-2=1, worker-3=1\n" in shown
 
 
 @pytest.mark.parametrize("page", ["docker_compose.md", "usage_guide.md"])
