@@ -13,6 +13,8 @@ from pytest_staging.model.capacity import ContainerFacts
 SETTLED_S = 30.0
 """A container that was restarted counts as flapping until it has run for so long."""
 
+NEVER_STARTED = "could not be started"
+
 UNCHECKED_S = 2.0
 """A container without a health check counts as starting until then: one that ends at once looks well at first."""
 
@@ -86,7 +88,8 @@ def judge(
         state = State.UNHEALTHY
     elif any(row.state is not State.HEALTHY for row in rows):
         state = State.DEGRADED
-    worst = max(rows, key=lambda row: (_BADNESS.index(row.state), row.core), default=None)
+    # What only waits, often for another service, comes after what went wrong.
+    worst = max(rows, key=lambda row: (_BADNESS.index(row.state), row.core, not _waits(row.detail)), default=None)
     step = worst.next if worst and worst.next else invocation.line("evidence", profile)
     return Matrix(profile, invocation.environment, state, tuple(rows), step)
 
@@ -107,11 +110,23 @@ def _row(wanted: Wanted, containers: Sequence[ContainerFacts], profile: str, inv
     if not bad:
         return row(State.DEGRADED if ready else State.UNHEALTHY, f"{ready} of {wanted.replicas} run", start)
     state, detail, gone, one = max(bad, key=lambda each: _BADNESS.index(each[0]))
-    if ready and state is State.UNHEALTHY:
+    # One that flaps may work at this instant, and then its health check says so.
+    works = ready or any(one.state == "running" and one.health == "healthy" for one in containers)
+    if works and state is State.UNHEALTHY:
         state = State.DEGRADED  # some of it works
-    watch = detail.startswith("starting")
-    logs = shlex.join(["docker", "logs", "--tail", "50", one.name])
-    return row(state, detail, invocation.line("status", profile) if watch else logs, gone)
+    if not works and wanted.core and wanted.replicas:
+        state = State.UNHEALTHY  # whatever is yet to come of it
+    if _waits(detail):
+        step = invocation.line("status", profile)
+    elif detail.startswith(NEVER_STARTED):
+        step = start  # it has no logs
+    else:
+        step = shlex.join(["docker", "logs", "--tail", "50", one.name])
+    return row(state, detail, step, gone)
+
+
+def _waits(detail: str) -> bool:
+    return detail.startswith("starting")
 
 
 def _stray(name: str, containers: Sequence[ContainerFacts], profile: str, invocation: Invocation) -> Row:
@@ -126,6 +141,8 @@ def _container_state(one: ContainerFacts, has_health_check: bool) -> tuple[State
     """State, in words, and whether it will stay so."""
     if one.state == "running":
         return *_running_state(one), False
+    if one.state in ("created", "exited") and (one.error or (one.state == "created" and one.exit_code)):
+        return State.UNHEALTHY, f"{NEVER_STARTED}: {one.error or f'status {one.exit_code}'}", True
     if one.state == "exited" and one.exit_code == 0 and not has_health_check:
         return State.HEALTHY, "done: ended with status 0", False
     if one.state == "restarting":

@@ -138,11 +138,16 @@ class _Resolver:
             parts = included.get("path") if isinstance(included, dict) else included
             for one in as_list(parts):
                 self._add_file(path.parent / str(one), merged, (*trail, path))
-        for name in file.services:
+        for name, raw in file.services.items():
+            if isinstance(raw, Tagged):  # `!reset` takes the whole service away, `!override` begins it anew
+                self._lines.pop(name, None)
+                merged.pop(name, None)
+                if raw.tag == "reset":
+                    continue
             data = self._service(path, name, ())
-            for key in data:
-                self._lines.setdefault(name, {})[key] = (file.shown, file.line_of("services", name, key))
-            self._lines[name].setdefault("", (file.shown, file.line_of("services", name)))
+            lines = self._lines.setdefault(name, {})
+            lines.setdefault("", (file.shown, file.line_of("services", name)))
+            lines.update({key: (file.shown, file.line_of("services", name, key)) for key in data})
             merged[name] = merge_service(merged.get(name, {}), data)
 
     def _service(self, path: FilePath, name: str, trail: tuple[tuple[FilePath, str], ...]) -> dict[str, Any]:

@@ -72,7 +72,6 @@ def describe(capacity: Capacity, profile: str, invocation: Invocation) -> dict[s
 def render(capacity: Capacity, profile: str, invocation: Invocation) -> str:
     """The same for people, and for a shell: all that is no command is a comment."""
     told = describe(capacity, profile, invocation)
-    variables = [f"{name}={value}" for name, value in told["variables"].items()]
     facts = {
         "profile": " - ".join(filter(None, (profile, told["description"]))),
         "environment": told["environment"],
@@ -81,7 +80,8 @@ def render(capacity: Capacity, profile: str, invocation: Invocation) -> str:
         "compose profiles": ", ".join(told["compose_profiles"]) or "none",
         "services": ", ".join(told["services"]),
         "core": ", ".join(told["core"]),
-        "variables": ", ".join(variables) or "none",
+        "replicas": ", ".join(_pairs(told["replicas"])) or "as the compose files say",
+        "variables": ", ".join(_pairs(told["variables"])) or "none",
         "set these first": ", ".join(told["required_variables"]) or "none",
         "queues": ", ".join(told["queues"]) or "none",
     }
@@ -101,15 +101,34 @@ def matrix_rows(capacity: Capacity) -> list[dict[str, Any]]:
             "description": spec.description,
             "services": list(spec.services),
             "compose_profiles": list(spec.compose_profiles),
+            "replicas": dict(sorted(spec.replicas.items())),
             "variables": dict(sorted(spec.variables.items())),
         }
         for name, spec in capacity.profiles.items()
     ]
 
 
+def row_lines(row: Mapping[str, Any]) -> list[str]:
+    """What `list` says of a profile besides its name, as lines; what it does not declare has none."""
+    facts = {
+        "services": ", ".join(row["services"]),
+        "compose profiles": ", ".join(row["compose_profiles"]),
+        "replicas": ", ".join(_pairs(row["replicas"])),
+        "variables": ", ".join(_pairs(row["variables"])),
+    }
+    return [
+        *filter(None, [_one_line(row["description"])]),
+        *(f"{name}: {text}" for name, text in facts.items() if text),
+    ]
+
+
 def variables_text(variables: Mapping[str, str]) -> str:
     """`A=1 B=2`, or a dash."""
-    return " ".join(f"{name}={value}" for name, value in variables.items()) or "-"
+    return " ".join(_pairs(variables)) or "-"
+
+
+def _pairs(values: Mapping[str, object]) -> list[str]:
+    return [f"{name}={value}" for name, value in values.items()]
 
 
 def _one_line(text: str) -> str:

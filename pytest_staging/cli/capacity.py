@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = "staging-manager capacity {} --env dev"
 DETAIL_WIDTH = 44
+MIN_LIST_WIDTH = 20
 MAX_DRAIN_S = 86_400
 
 
@@ -62,7 +64,7 @@ def _add(inner: Any, name: str, text: str, run: Callable[[argparse.Namespace], i
 
 
 def run_list(options: argparse.Namespace) -> int:
-    from pytest_staging.capacity.showing import matrix_rows, variables_text
+    from pytest_staging.capacity.showing import matrix_rows, row_lines
 
     rows = matrix_rows(_description(options).capacity)
     if options.json:
@@ -70,18 +72,12 @@ def run_list(options: argparse.Namespace) -> int:
         return 0
     from tabulate import tabulate
 
-    table = [
-        [
-            row["profile"],
-            row["description"],
-            ", ".join(row["services"]),
-            ", ".join(row["compose_profiles"]) or "-",
-            variables_text(row["variables"]),
-        ]
-        for row in rows
-    ]
-    head = ["profile", "description", "services", "compose profiles", "variables"]
-    print(tabulate(table, head, tablefmt="simple", disable_numparse=True))
+    table = [[row["profile"], "\n".join(row_lines(row))] for row in rows]
+    # One column beside the names, as wide as the terminal leaves it: a column for each fact does not fit into 80.
+    longest = max(len(cell) for cell in ("profile", *(row["profile"] for row in rows)))
+    width = max(MIN_LIST_WIDTH, shutil.get_terminal_size().columns - longest - 2)
+    head = ["profile", "what it is"]
+    print(tabulate(table, head, tablefmt="simple", disable_numparse=True, maxcolwidths=[None, width]))
     return 0
 
 
@@ -157,13 +153,16 @@ def run_rollback(options: argparse.Namespace) -> int:
 
 
 def run_evidence(options: argparse.Namespace) -> int:
+    from pytest_staging.campaign.evidence import load_record
     from pytest_staging.capacity.readiness import EXIT_CODES
     from pytest_staging.model.errors import UsageProblem
     from pytest_staging.operating.evidence import gather
 
     if not 0 < options.drain_timeout <= MAX_DRAIN_S:
         raise UsageProblem(f"--drain-timeout needs more than 0 and at most {MAX_DRAIN_S} seconds.")
-    gathered = gather(_control(options), options.profile, options.campaign, options.drain_timeout)
+    control = _control(options)
+    record = load_record(control.workspace, options.campaign) if options.campaign else None
+    gathered = gather(control, options.profile, record, options.drain_timeout)
     _print_matrix(gathered.matrix)
     for line in gathered.notes:
         print(line)

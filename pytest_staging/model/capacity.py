@@ -110,7 +110,8 @@ class Mismatch:
 class ContainerFacts:
     """What the engine says of a container of a Compose project. `up_s` is how long it has run since its last start.
 
-    `health` is empty where it has no health check; `ports` are those published, by the one inside.
+    `health` is empty where it has no health check; `error` is why the engine could not start it; `ports` are those
+    published, by the one inside.
     """
 
     id: str
@@ -120,6 +121,7 @@ class ContainerFacts:
     health: str = ""
     health_output: str = ""
     exit_code: int = 0
+    error: str = ""
     restarts: int = 0
     restarts_itself: bool = False
     up_s: float = 0.0

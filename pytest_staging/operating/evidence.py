@@ -13,16 +13,18 @@ from pytest_staging import durable, store
 from pytest_staging.capacity.readiness import Matrix, matrix_data
 from pytest_staging.capacity.showing import describe, render
 from pytest_staging.model.errors import WorkspaceError
+from pytest_staging.model.record import CampaignRecord
 from pytest_staging.operating.control import Control
 from pytest_staging.operating.draining import Drained, watch_queues
+from pytest_staging.reports.markdown import render_report
 
 SCHEMA_VERSION = 1
-COMPARISON = ("campaign.json", "aggregate-comparison.json", "aggregate-comparison.md")
+TARGET = "compose:"
 
 
 @dataclass(frozen=True)
 class Gathered:
-    """Where it lies, and `notes` for people. `incomplete` says what of it could not be had."""
+    """Where it lies, and `notes` for people. `incomplete` says what that was to be in it could not be had."""
 
     folder: Path
     matrix: Matrix
@@ -30,18 +32,24 @@ class Gathered:
     incomplete: tuple[str, ...]
 
 
-def gather(control: Control, profile: str, campaign_id: str | None, drain_timeout_s: float) -> Gathered:
-    """Writes the folder whole or not at all; what could not be had is named in its manifest.
+def gather(control: Control, profile: str, record: CampaignRecord | None, drain_timeout_s: float) -> Gathered:
+    """Writes the folder whole or not at all; what could not be had, and what was not asked for, is in its manifest.
 
-    Raises EngineMissing, EngineLost, WorkspaceError for an unknown campaign, StorageError.
+    `record` is the campaign whose comparison goes along. Raises EngineMissing, EngineLost, StorageError, and
+    WorkspaceError for a campaign that compares nothing under that profile.
     """
-    comparison = _comparison(control, campaign_id)
+    if record is not None:
+        _require_comparison(profile, record)
     matrix = control.matrix(profile)
     drained, problem = _drain(control, profile, drain_timeout_s)
     incomplete = [f"queues: {problem}"] if problem else []
     incomplete += [f"queue {one.queue}: {one.problem}" for one in drained if one.problem]
-    if not control.history.current():
+    way_back = _way_back(control, profile)
+    absent = [] if record else ["comparison: no campaign was named (--campaign ID)"]
+    if way_back["running"] is None:
         incomplete.append("rollback: nothing is recorded of what was started")
+    elif way_back["command"] is None:
+        absent.append(f"rollback: there is no other profile to go back to from {profile}")
     now = datetime.now(timezone.utc)
     final = control.folder / "evidence" / f"{profile}-{now:%Y%m%d-%H%M%S}-{now.microsecond:06d}"
     with durable.new_folder(final) as folder:
@@ -50,25 +58,57 @@ def gather(control: Control, profile: str, campaign_id: str | None, drain_timeou
         told = (control.description.capacity, profile, control.invocation)
         store.write_json(folder / "profile.json", describe(*told))
         durable.write_text(folder / "commands.txt", render(*told))
-        store.write_json(folder / "rollback.json", _way_back(control, profile))
-        for path in comparison:
-            _copy(path, folder / "comparison" / path.name)
-        _write_manifest(control, folder, profile, now, incomplete)
+        store.write_json(folder / "rollback.json", way_back)
+        if record:
+            _write_comparison(record, folder / "comparison")
+        told_of = {
+            "profile": profile,
+            "state": matrix.state.value,
+            "comparison": _summary(record) if record else None,
+            "rollback": way_back["command"],
+            "complete": not incomplete and not absent,
+            "incomplete": incomplete,
+            "absent": absent,
+        }
+        _write_manifest(control, folder, profile, now, told_of)
     notes = [_queue_note(one) for one in drained] + [f"incomplete: {one}" for one in incomplete]
+    notes += [f"without {one}" for one in absent]
     return Gathered(final, matrix, tuple(notes), tuple(incomplete))
 
 
-def _comparison(control: Control, campaign_id: str | None) -> list[Path]:
-    if campaign_id is None:
-        return []
-    folder = control.workspace.campaign_folder(campaign_id)
-    paths = [folder / name for name in COMPARISON]
-    if missing := [path.name for path in paths if not path.is_file()]:
-        shown = control.workspace.shown(folder)
-        raise WorkspaceError(
-            f"--campaign {campaign_id}: {shown} has no {', '.join(missing)}. Name a finished campaign."
-        )
-    return paths
+def _require_comparison(profile: str, record: CampaignRecord) -> None:
+    """One that says nothing of this profile, or not all that it was to say, is no evidence."""
+    campaign, aggregate = record.campaign, record.aggregate
+    # The names alone: of the other side's profile capacity.yaml may know nothing any more.
+    names = campaign.target.removeprefix(TARGET).partition("@")[0].split(",")
+    problem = ""
+    if not campaign.target.startswith(TARGET) or profile not in {one.rpartition("=")[2] for one in names}:
+        problem = f"ran on {campaign.target}, and not under profile {profile}"
+    elif campaign.smoke:
+        problem = "only checked the wiring (--staging-smoke), and compares nothing"
+    elif not aggregate["complete"]:
+        problem = f"has results of {aggregate['cells_passed']} of {aggregate['cells_planned']} cells"
+    if problem:
+        advice = f"Name a finished campaign with --staging-target {TARGET}{profile}."
+        raise WorkspaceError(f"--campaign {campaign.campaign_id}: it {problem}. {advice}")
+
+
+def _summary(record: CampaignRecord) -> dict[str, Any]:
+    campaign = record.campaign
+    return {
+        "campaign_id": campaign.campaign_id,
+        "target": campaign.target,
+        "verdict": record.aggregate["verdict"],
+    }
+
+
+def _write_comparison(record: CampaignRecord, folder: Path) -> None:
+    """From the cells, whatever the campaign's own copies of it say."""
+    with durable.storing(folder):
+        folder.mkdir()
+        shutil.copyfile(record.folder / "campaign.json", folder / "campaign.json")
+    store.write_json(folder / "aggregate-comparison.json", record.aggregate)
+    durable.write_text(folder / "aggregate-comparison.md", render_report(record.aggregate))
 
 
 def _drain(control: Control, profile: str, timeout_s: float) -> tuple[list[Drained], str]:
@@ -87,26 +127,26 @@ def _drain(control: Control, profile: str, timeout_s: float) -> tuple[list[Drain
 
 
 def _way_back(control: Control, profile: str) -> dict[str, Any]:
-    before = control.history.before()
+    current, before = control.history.current(), control.history.before()
+    # Of a profile that does not run, nothing can be rolled back.
+    possible = before and current and current.profile == profile
     return {
         "schema_version": SCHEMA_VERSION,
-        "running": asdict(current) if (current := control.history.current()) else None,
+        "running": asdict(current) if current else None,
         "previous": asdict(before) if before else None,
-        "command": control.invocation.argv("rollback", profile) if before else None,
+        "command": control.invocation.argv("rollback", profile) if possible else None,
         "history": [asdict(one) for one in control.history.entries()],
     }
 
 
-def _write_manifest(control: Control, folder: Path, profile: str, now: datetime, incomplete: list[str]) -> None:
+def _write_manifest(control: Control, folder: Path, profile: str, now: datetime, told_of: Mapping[str, Any]) -> None:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     manifest: Mapping[str, Any] = {
         "schema_version": SCHEMA_VERSION,
-        "profile": profile,
         "environment": control.invocation.environment,
         "project": control.project,
         "created_at": now.isoformat(timespec="seconds").replace("+00:00", "Z"),
-        "complete": not incomplete,
-        "incomplete": incomplete,
+        **told_of,
         "files": {str(path.relative_to(folder)): durable.hash_file(path) for path in files},
         "inputs": _inputs(control, profile),
     }
@@ -120,12 +160,6 @@ def _inputs(control: Control, profile: str) -> dict[str, str]:
     if description.capacity.build_overlay:
         paths.add(description.folder / description.capacity.build_overlay)
     return {description.show(path): durable.hash_file(path) for path in sorted(paths) if path.is_file()}
-
-
-def _copy(source: Path, destination: Path) -> None:
-    with durable.storing(destination):
-        destination.parent.mkdir(exist_ok=True)
-        shutil.copyfile(source, destination)
 
 
 def _queue_note(one: Drained) -> str:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 from pytest_staging import durable, store
 from pytest_staging.model.errors import LeaseTimeout, WorkspaceError
@@ -27,6 +28,16 @@ class Entry:
     ready: bool = False
 
 
+def _entry(raw: Any) -> Entry:
+    """Raises TypeError for what is no entry: dataclasses take a value of any type."""
+    entry = Entry(**raw)
+    for name, value in asdict(entry).items():
+        wanted = bool if name == "ready" else str
+        if not isinstance(value, wanted):
+            raise TypeError(f"{name} is {value!r}, and no {'truth value' if wanted is bool else 'text'}")
+    return entry
+
+
 class History:
     """Of one project, oldest first."""
 
@@ -42,7 +53,7 @@ class History:
         try:
             if raw["schema_version"] != SCHEMA_VERSION:
                 raise ValueError(f"schema version {raw['schema_version']} is not known here")
-            return [Entry(**one) for one in raw["entries"]]
+            return [_entry(one) for one in raw["entries"]]
         except (KeyError, TypeError, ValueError) as error:
             advice = "Remove it: only what ran before is forgotten."
             raise WorkspaceError(f"{self.path} is damaged: {error}. {advice}") from error

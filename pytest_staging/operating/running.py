@@ -51,8 +51,10 @@ def start(control: Control, profile: str, build: bool = False, reason: str = "st
 def stop(control: Control, profile: str) -> None:
     """Stops every container of the project, those of other profiles too."""
     profiles = control.every_profile(profile)
-    if not control.dry_run:
-        control.engine.require_answer()
+    if control.dry_run:
+        control.run(profile, compose_program.stop(), profiles=profiles)
+        return
+    control.engine.require_answer()
     with control.history.lock():
         control.run(profile, compose_program.stop(), profiles=profiles, deadline_s=STOP_DEADLINE_S)
 
@@ -122,7 +124,10 @@ def _bring_up(control: Control, profile: str, build: bool) -> None:
 
 
 def _say_variables(control: Control, profile: str) -> None:
+    """The profile's own with their values, which `list` and `show` tell too; those of an environment may be secrets."""
     variables = control.description.variables(profile, control.invocation.environment, {})
+    own = control.profile(profile).variables
     broker = control.description.capacity.broker
-    hidden = {name: "..." for name in variables if broker and name == broker.password_env}
-    control.say(f"# with {variables_text({**variables, **hidden})}")
+    secret = broker.password_env if broker else None
+    shown = {name: value if name in own and name != secret else "..." for name, value in variables.items()}
+    control.say(f"# with {variables_text(shown)}")

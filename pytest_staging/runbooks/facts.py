@@ -10,8 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from pytest_staging.runbooks.nearest import hint, listed
-from pytest_staging.yamltext import YamlText
+from pytest_staging.yamltext import PlainLoader, YamlText
 
 COMPOSE_NAMES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
 _TOKEN = re.compile(r"\b[A-Z][A-Z0-9]*_[A-Z0-9_]*[A-Z0-9]\b")
@@ -51,6 +53,19 @@ class Known:
         return f"{self.what} {name!r} is not in {self.where}.{hint(name, self.names)} Known: {listed(self.names)}."
 
 
+class _AnyTag(PlainLoader):
+    """A value under a tag of Compose's own, such as `!override`, is that value."""
+
+
+def _construct_tagged(loader: Any, _: str, node: yaml.Node) -> Any:
+    if isinstance(node, yaml.MappingNode):
+        return loader.construct_mapping(node, deep=True)
+    return loader.construct_sequence(node, deep=True) if isinstance(node, yaml.SequenceNode) else node.value
+
+
+_AnyTag.add_multi_constructor("!", _construct_tagged)
+
+
 class Facts:
     """Names of the project at `places.root`; `vocabulary` are names that no file of the project declares, by kind."""
 
@@ -71,6 +86,7 @@ class Facts:
             "target": lambda: Known("the target", "the program", self._vocabulary.get("target", frozenset())),
         }
         self._found: dict[str, Known] = {}
+        self._broken: dict[str, list[str]] = {}
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -117,6 +133,11 @@ class Facts:
             paths = [path.relative_to(self.root).as_posix() for place in places for path in _compose_in(place)]
         return {path: self.read_yaml(path) for path in paths}
 
+    def broken(self) -> list[str]:
+        """Why files that declare names cannot be read, with their lines: no name in one of those can be checked."""
+        _ = (self.capacity, self.throughput, self.benchmark, self.compose)
+        return [line for lines in self._broken.values() for line in lines]
+
     @cached_property
     def variables(self) -> frozenset[str]:
         """Environment variables that the project's sources, compose files and settings name."""
@@ -153,12 +174,20 @@ class Facts:
         return found
 
     def read_yaml(self, path: str) -> Any:
-        """Plain data, or None where the file is missing or broken: then no name is in it."""
+        """Plain data, or None where there is no such file. One that is there and has none is `broken`."""
         try:
             text = (self.root / path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError):
+        except (FileNotFoundError, NotADirectoryError):
             return None
-        return YamlText(text).data
+        except (OSError, UnicodeDecodeError) as error:
+            self._broken[path] = [f"{path}: cannot be read: {error}"]
+            return None
+        found = YamlText(text, _AnyTag)
+        if found.data is None:
+            places = [(f"{path}:{one.line}" if one.line else path, one) for one in found.problems]
+            said = [f"{place}: {f'{one.path}: ' if one.path else ''}{one.message}" for place, one in places]
+            self._broken[path] = said or [f"{path}: is empty"]
+        return found.data
 
     def _compose_files(self) -> str:
         return ", ".join(self.compose) or "a compose file (there is none)"

@@ -16,6 +16,7 @@ from pytest_staging.runbooks.directives import parse_directives
 from pytest_staging.runbooks.facts import Places
 from pytest_staging.runbooks.generated import find_regions, rewrite
 from pytest_staging.runbooks.grammar import borrow
+from pytest_staging.runbooks.nearest import hint
 from pytest_staging.runbooks.project import Program, Project
 from pytest_staging.session.exits import exiting
 from pytest_staging.wiring import documents
@@ -52,10 +53,27 @@ def make_project(config: pytest.Config) -> Project:
         made=tuple(config.getini("staging_contracts_made")),
         prefixes=(*Places.prefixes, *config.getini("staging_contracts_prefixes")),
     )
+    missing = list(_missing(config, places.root))
+    if missing:
+        raise UsageProblem("\n".join(missing))
     programs = _pairs(config, "staging_contracts_programs")
     generators = _pairs(config, "staging_contracts_generators")
     own = Program("pytest", borrow(_pytest_parser(config), "pytest"), whole=False, modules=("pytest",))
-    return documents.make_contracts(places, own, programs, generators, wiring.TARGETS)
+    project = documents.make_contracts(places, own, programs, generators, wiring.TARGETS)
+    if broken := project.facts.broken():
+        lines = "\n".join(f"  {one}" for one in broken)
+        raise UsageProblem(f"names in documents cannot be checked; put right what declares them\n{lines}")
+    return project
+
+
+def _missing(config: pytest.Config, root: Path) -> Iterator[str]:
+    """Places that the ini file names and that are not there: without a word, no name of theirs would be checked."""
+    for name in ("compose", "capacity", "throughput", "benchmark", "versions"):
+        given = config.getini(f"staging_contracts_{name}")
+        for path in [given] if isinstance(given, str) else given or ():
+            if path and not (root / path).exists():
+                near = hint((root / path).name, (one.name for one in (root / path).parent.glob("*")))
+                yield f"staging_contracts_{name}: {path} does not exist.{near}"
 
 
 def documents_in(config: pytest.Config) -> Iterator[Path]:

@@ -15,6 +15,8 @@ PROJECT_LABEL = "com.docker.compose.project"
 SERVICE_LABEL = "com.docker.compose.service"
 ONE_OFF_LABEL = "com.docker.compose.oneoff"
 OUTPUT_CHARACTERS = 120
+ERROR_CHARACTERS = 300
+"""What the engine says of a port that is taken has the port and the reason at its end."""
 
 
 def read_containers(engine: Engine, project: str) -> list[ContainerFacts]:
@@ -68,6 +70,7 @@ def parse_container(facts: Mapping[str, Any], now_s: float) -> ContainerFacts:
         health="" if status == "none" else status,
         health_output=output[:OUTPUT_CHARACTERS],
         exit_code=int(state.get("ExitCode") or 0),
+        error=" ".join(str(state.get("Error") or "").split())[-ERROR_CHARACTERS:],
         restarts=int(facts.get("RestartCount") or 0),
         restarts_itself=str(policy.get("Name") or "no") != "no",
         up_s=max(0.0, now_s - _epoch_s(str(state.get("StartedAt") or ""))),

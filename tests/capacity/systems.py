@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 from workspaces import give_up
@@ -30,7 +31,7 @@ services:
     profiles: [wide]
     environment: {PARALLEL: "${PARALLEL:-2}"}
 """
-CAPACITY = {
+CAPACITY: dict[str, Any] = {
     "project": "tests",
     "compose_files": ["compose.yaml"],
     "service_under_test": {"service": "api", "port": 80},

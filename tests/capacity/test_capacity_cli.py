@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import stat
 import subprocess
@@ -13,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from systems import COMPOSE, ROOT, manager, write_system
+from systems import CAPACITY, COMPOSE, ROOT, manager, write_system
 from workspaces import wait_for
 
 from pytest_staging.cli import build_parser, main
@@ -113,8 +114,36 @@ def test_show_gives_the_same_bytes_each_time(profile: str) -> None:
 def test_list_shows_every_profile(tmp_path: Path) -> None:
     """CP-01: with what each switches on."""
     write_system(tmp_path)
-    assert [one["profile"] for one in json.loads(manager(tmp_path, "list", "--json").stdout)] == ["small", "wide"]
+    told = json.loads(manager(tmp_path, "list", "--json").stdout)
+    assert [one["profile"] for one in told] == ["small", "wide"]
+    assert told[1]["replicas"] == {"extra": 1}
     assert "PARALLEL=8" in manager(tmp_path, "list").stdout
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_list_and_show_have_all_that_a_profile_declares(columns: int) -> None:
+    """CP-01: replicas too; the list fits into the terminal."""
+    told = manager(ROOT, "list", env={"PATH": "/usr/bin:/bin", "COLUMNS": str(columns)}).stdout
+    assert max(map(len, told.splitlines())) <= columns
+    assert "replicas: worker=1, worker-1=1, worker-2=1, worker-3=1" in " ".join(told.split())
+    assert "variables: POLICY_WORKERS=4, WORKER_MAX_PARALLEL=8" in " ".join(told.split())
+    shown = manager(ROOT, "show", "scale-out", "--env", "dev").stdout
+    assert "# replicas: worker=1, worker-1=1, worker-2=1, worker-3=1\n" in shown
+
+
+@pytest.mark.parametrize("page", ["docker_compose.md", "usage_guide.md"])
+def test_a_documented_rollback_follows_the_start_of_its_profile(page: str) -> None:
+    """RB-01: rollback refuses a profile that was not started last, so a page has to start it first."""
+    rollbacks = 0
+    for section in (ROOT / "docs" / page).read_text().partition("\n## Every command")[0].split("\n## "):
+        started: list[str] = []
+        for step, profile in re.findall(r"^ *staging-manager capacity (start|rollback) (\S+)", section, re.MULTILINE):
+            if step == "rollback":
+                rollbacks += 1
+                assert profile in started[-1:], section.partition("\n")[0]
+            else:
+                started.append(profile)
+    assert rollbacks
 
 
 def fake(folder: Path, name: str, script: str) -> None:
@@ -178,6 +207,23 @@ def test_taking_down_names_every_compose_profile(tmp_path: Path) -> None:
         assert (done.returncode, f"--profile wide {words}" in done.stdout) == (0, True), done.stderr
     done = manager(tmp_path, "start", "small", "--env", "dev", "--dry-run", env=environment)
     assert "--profile wide rm --stop --force -v extra" in done.stdout
+    assert not (tmp_path / "capacity").exists(), "a dry run takes no lock and writes nothing"
+
+
+def test_a_dry_run_shows_no_value_of_the_environment(tmp_path: Path) -> None:
+    """CP-04: whatever they are called, an environment's variables may be secrets; the profile's own are told."""
+    broker = {"service": "store", "user_env": "USER_ENV", "password_env": "PASSWORD"}
+    variables = {"DB_PASSWORD": "hunter2", "PARALLEL": "5", "PASSWORD": "hunter3"}
+    wide = {**CAPACITY["profiles"]["wide"], "variables": {"PARALLEL": "8", "PASSWORD": "hunter4"}}
+    capacity = {**CAPACITY, "environments": {"dev": {"variables": variables}}, "profiles": {"wide": wide}}
+    compose = COMPOSE.replace("environment: {", 'environment: {P: "${PASSWORD}", D: "${DB_PASSWORD}", ', 1)
+    write_system(tmp_path, compose, {**capacity, "broker": broker})
+    fake(tmp_path / "bin", "docker-compose", V1)
+    environment = {"PATH": str(tmp_path / "bin"), "DOCKER_HOST": "unix:///nowhere"}
+    done = manager(tmp_path, "start", "wide", "--env", "dev", "--dry-run", env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("# with DB_PASSWORD=... PARALLEL=8 PASSWORD=...\n")
+    assert "hunter" not in done.stdout + done.stderr
 
 
 def test_a_start_is_refused_before_anything_runs(tmp_path: Path) -> None:

@@ -324,6 +324,30 @@ FAULTS: dict[str, tuple[dict[str, str], str]] = {
         {"compose.yaml": "services:\n  a:\n    command: x\n"},
         "compose.yaml:2: services.a: has neither an image nor a build",
     ),
+    "all of it in comments": (
+        {"compose.yaml": "services:\n  a:\n  #  image: x\n"},
+        "compose.yaml:2: services.a: has neither an image nor a build",
+    ),
+    "a number": (
+        {"compose.yaml": "services:\n  a: 3\n"},
+        "compose.yaml:2: services.a: has neither an image nor a build",
+    ),
+    "no keys": (
+        {"compose.yaml": "services:\n  a: {image: x}\n  b: {}\n"},
+        "compose.yaml:3: services.b: has neither an image nor a build",
+    ),
+    "only a cycle": (
+        {"compose.yaml": "services:\n  a: {extends: b}\n  b: {extends: a}\n"},
+        "compose.yaml:3: services.b.extends: goes round in a circle: a -> b -> a",
+    ),
+    "only an unknown parent": (
+        {"compose.yaml": "services:\n  a: {extends: {service: nope}}\n"},
+        "compose.yaml:2: services.a.extends: compose.yaml has no service 'nope'",
+    ),
+    "only an unknown file": (
+        {"compose.yaml": "services:\n  a: {extends: {service: b, file: none.yaml}}\n"},
+        "compose.yaml:2: services.a: has neither an image nor a build",
+    ),
     "unknown dependency": (
         {"compose.yaml": "services:\n  a:\n    image: x\n    depends_on: [b]\n"},
         "compose.yaml:4: services.a.depends_on: there is no service 'b'",
@@ -375,6 +399,21 @@ def test_keys_that_only_newer_versions_know_are_no_mistakes(tmp_path: Path) -> N
     assert set(system.services) == {"a", "b"}
     assert "ports" not in system.services["a"].data
     assert system.services["a"].data["gpus"] == "none"
+
+
+def test_a_whole_service_is_taken_away_or_begun_anew(tmp_path: Path) -> None:
+    """CP-03: `!reset` and `!override` on a service do what Compose v2 does, also where no file says more of it."""
+    write_files(
+        tmp_path,
+        {
+            "compose.yaml": "services:\n  a: {image: x}\n  b: {image: y, command: one}\n",
+            "over.yaml": "services:\n  a: !reset null\n  b: !override {image: z}\n  c: !reset null\n",
+        },
+    )
+    system = resolved(tmp_path, "compose.yaml", "over.yaml")
+    assert system.mismatches == []
+    assert {name: one.data for name, one in system.services.items()} == {"b": {"image": "z"}}
+    assert system.services["b"].where("image") == ("over.yaml", 3)
 
 
 @pytest.mark.parametrize(

@@ -26,17 +26,34 @@ def matrix(*containers: ContainerFacts, replicas: int = 1, core: bool = True, ch
 
 STATES: dict[str, tuple[ContainerFacts, State, str]] = {
     "healthy": (container(health="healthy"), State.HEALTHY, "health check passes"),
-    "starting": (container(health="starting"), State.DEGRADED, "starting"),
+    "starting": (container(health="starting"), State.UNHEALTHY, "starting: no health check has passed yet"),
     "unhealthy": (container(health="unhealthy", health_output="no"), State.UNHEALTHY, "health check fails: no"),
     "flapping": (container(health="healthy", restarts=3, up_s=2.0), State.DEGRADED, "restarted 3 times, the last 2 s"),
     "settled": (container(health="healthy", restarts=3, up_s=60.0), State.HEALTHY, "health check passes"),
-    "new and unchecked": (container(up_s=0.4), State.DEGRADED, "starting: it has no health check, and has not run for"),
+    "flapping, and it fails its check": (
+        container(health="unhealthy", restarts=3, up_s=2.0), State.UNHEALTHY, "health check fails"
+    ),
+    "flapping, and nothing checks it": (container(restarts=3, up_s=2.0), State.UNHEALTHY, "restarted 3 times"),
+    "new and unchecked": (
+        container(up_s=0.4), State.UNHEALTHY, "starting: it has no health check, and has not run for"
+    ),
     "unchecked": (container(up_s=2.4), State.HEALTHY, "runs"),
     "new and checked": (container(up_s=0.4, health="healthy"), State.HEALTHY, "health check passes"),
     "restarting": (container(state="restarting", restarts=4, exit_code=7), State.UNHEALTHY, "restarting, 4 times"),
     "exited": (container(state="exited", exit_code=3), State.UNHEALTHY, "ended with status 3"),
     "paused": (container(state="paused"), State.UNHEALTHY, "paused"),
-    "created": (container(state="created"), State.DEGRADED, "starting"),
+    "created": (container(state="created"), State.UNHEALTHY, "starting"),
+    "port taken": (
+        container(state="created", exit_code=128, error="address already in use"),
+        State.UNHEALTHY,
+        "could not be started: address already in use",
+    ),
+    "never started, and no word why": (
+        container(state="created", exit_code=127), State.UNHEALTHY, "could not be started: status 127"
+    ),
+    "could not be started again": (
+        container(state="exited", error="no such file"), State.UNHEALTHY, "could not be started: no such file"
+    ),
     "ended well, but it was to stay": (container(state="exited"), State.UNHEALTHY, "ended with status 0"),
 }
 
@@ -51,7 +68,11 @@ def test_each_state_of_a_container_is_judged(name: str) -> None:
     assert EXIT_CODES[found.state] == {"healthy": 0, "degraded": 3, "unhealthy": 1}[state.value]
     if state is State.HEALTHY:
         assert found.next == "staging-manager capacity evidence wide --env dev"
-    elif facts.state in ("running", "exited") and not found.rows[0].detail.startswith("starting"):
+    elif "could not be started" in found.rows[0].detail:
+        assert (found.next, found.hopeless) == ("staging-manager capacity start wide --env dev", True)
+    elif found.rows[0].detail.startswith("starting"):
+        assert (found.next, found.hopeless) == ("staging-manager capacity status wide --env dev", False)
+    elif facts.state in ("running", "exited"):
         assert found.next == "docker logs --tail 50 x-api-1"
 
 
@@ -65,6 +86,21 @@ def test_only_core_services_make_it_unhealthy() -> None:
     """CP-04: a service that the system can do without makes it degraded."""
     assert matrix(container(health="unhealthy"), core=False).state is State.DEGRADED
     assert matrix(container(health="unhealthy"), core=True).state is State.UNHEALTHY
+
+
+def test_a_core_service_of_which_nothing_works_yet_is_unhealthy() -> None:
+    """CP-04: exit code 3 says that the system works; one that is not core, or half there, only degrades it."""
+    coming = container(health="starting", name="x-api-2")
+    assert matrix(coming, core=True).state is State.UNHEALTHY
+    assert matrix(coming, core=False).state is State.DEGRADED
+    assert matrix(container(health="healthy"), coming, replicas=2).state is State.DEGRADED
+
+
+def test_what_went_wrong_is_named_before_what_waits_for_it() -> None:
+    """CP-04: Compose starts no service whose dependency fails; the step to take is about the dependency."""
+    wanted = [Wanted("api", 1, True, True), Wanted("db", 1, True, True)]
+    found = judge("wide", HERE, wanted, [container(state="created"), container("db", health="unhealthy")])
+    assert (found.state, found.next) == (State.UNHEALTHY, "docker logs --tail 50 x-db-1")
 
 
 def test_no_container_and_too_few_of_them() -> None:
@@ -120,7 +156,10 @@ def test_the_engines_own_record_is_read() -> None:
     }
     found = parse_container(facts, 160.623456)
     assert (found.name, found.service, found.restarts, found.restarts_itself) == ("p_api_1", "api", 2, True)
-    assert (found.up_s, found.ports, found.health_output) == (60.5, {80: 8123}, "no route")
+    assert (found.up_s, found.ports, found.health_output, found.error) == (60.5, {80: 8123}, "no route", "")
+    facts["State"] = {"Status": "created", "ExitCode": 128, "Error": "driver failed" + " .\n" * 300 + "port in use"}
+    found = parse_container(facts, 160.0)
+    assert (found.exit_code, found.error.endswith(". . port in use"), len(found.error)) == (128, True, 300)
     facts["State"] = {"StartedAt": "1970-01-01T00:01:40Z"}
     assert parse_container(facts, 160.0).up_s == 60.0
     assert parse_container({"Id": "x"}, 0.0).state == "unknown"

@@ -378,6 +378,11 @@ def test_a_block_that_hangs_is_ended_with_all_that_it_started(shop: pytest.Pytes
         ([], "staging_contracts_programs = shop=os:getcwd", "os:getcwd gives str, not an ArgumentParser"),
         ([], "staging_contracts_generators = x=os:nothing", "x=os:nothing: AttributeError"),
         ([], "staging_contracts_paths = handbook", "handbook does not exist"),
+        ([], "staging_contracts_compose = stak.yaml", "_compose: stak.yaml does not exist. Did you mean 'stack.yaml'?"),
+        ([], "staging_contracts_capacity = deploy/capacty.yaml", "_capacity: deploy/capacty.yaml does not exist."),
+        ([], "staging_contracts_throughput = no.yaml", "staging_contracts_throughput: no.yaml does not exist."),
+        ([], "staging_contracts_benchmark = no.yaml", "staging_contracts_benchmark: no.yaml does not exist."),
+        ([], "staging_contracts_versions = no", "staging_contracts_versions: no does not exist."),
     ],
 )
 def test_bad_settings_end_with_one_message(shop: pytest.Pytester, arguments: list[str], ini: str, message: str) -> None:
@@ -388,6 +393,39 @@ def test_bad_settings_end_with_one_message(shop: pytest.Pytester, arguments: lis
     assert result.ret == 2, output
     assert message in output
     assert "Traceback" not in output
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("deploy/capacity.yaml", "profiles:\n  a: [\n", "deploy/capacity.yaml:3: is not valid YAML"),
+        ("deploy/capacity.yaml", "# profiles: {a: {}}\n", "deploy/capacity.yaml: is empty"),
+        ("deploy/throughput.yaml", "presets:\n  a: 1\n  a: 2\n", "deploy/throughput.yaml:3: presets.a: stands twice"),
+        ("deploy/throughput.yaml", b"\xff", "deploy/throughput.yaml: cannot be read"),
+        ("benchmark/benchmark.yaml", "metrics: {\n", "benchmark/benchmark.yaml:2: is not valid YAML"),
+        ("stack.yaml", "services: {\n", "stack.yaml:2: is not valid YAML"),
+    ],
+)
+def test_a_file_of_names_that_cannot_be_read_ends_the_gate(
+    shop: pytest.Pytester, name: str, text: str | bytes, message: str
+) -> None:
+    """RB-02: broken, it declares no name, and no name would be checked; the gate says so with file and line."""
+    guide = "```bash\nstaging-manager capacity start nosuch --env nowhere\n```\n"
+    write(shop, guide)
+    assert gate(shop).ret == 0, "without the file nothing is known of its names"
+    (shop.path / name).parent.mkdir(exist_ok=True)
+    write(shop, text, name)
+    result = shop.runpytest_subprocess("--staging-contracts", *QUIET)
+    output = said(result) + str(result.stderr)
+    assert (result.ret, message in output, "Traceback" in output) == (2, True, False), output
+
+
+def test_the_tags_of_compose_are_no_fault(shop: pytest.Pytester) -> None:
+    """RB-02: a compose file with !reset and !override declares its services all the same."""
+    tagged = "    profiles: !override [front]\n    ports: !reset []\n    labels: !reset null\n    build: !reset {}\n"
+    write(shop, COMPOSE.replace("    profiles: [front]\n", tagged), "stack.yaml")
+    result = gate(shop)
+    assert result.ret == 0, said(result)
 
 
 def test_without_documents_there_is_a_message(pytester: pytest.Pytester) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import socket
 import subprocess
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +13,8 @@ import pytest
 from dockering import Engine
 from operating import Place, own_system
 from workspaces import wait_for
+
+from pytest_staging.targets.container import LOOPBACK
 
 # Of the sample's images the one with a shell: what has to begin and end soon may not be a Python program.
 IMAGE = "staging-lab/rabbitmq:3"
@@ -43,6 +46,19 @@ services:
     profiles: [flaps]
     entrypoint: [sh, -c, "sleep 0.2; exit 1"]
     restart: always
+  taken:
+    image: {IMAGE}
+    init: true
+    profiles: [taken]
+    entrypoint: [sleep, "600"]
+    ports: ["127.0.0.1:${{TAKEN_PORT:-1}}:80"]
+    healthcheck: {{<<: *check, test: [CMD, "true"]}}
+  slow:
+    image: {IMAGE}
+    init: true
+    profiles: [slow]
+    entrypoint: [sleep, "600"]
+    healthcheck: {{<<: *check, test: [CMD, "false"], start_period: 600s}}
 volumes: {{data: {{}}}}
 """
 READY_TIMEOUT_S = 600
@@ -63,6 +79,13 @@ CAPACITY: dict[str, Any] = {
             "services": ["good", "once", "flaps"],
             "core": ["good"],
             "compose_profiles": ["flaps"],
+            "ready_timeout_s": 3,
+        },
+        "taken": {"services": ["good", "once", "taken"], "core": ["good", "taken"], "compose_profiles": ["taken"]},
+        "slow": {
+            "services": ["good", "once", "slow"],
+            "core": ["good", "slow"],
+            "compose_profiles": ["slow"],
             "ready_timeout_s": 3,
         },
     },
@@ -138,6 +161,26 @@ def test_a_service_that_never_gets_healthy(place: Place, engine: Engine) -> None
     finally:
         path.write_text(whole)
     assert (done.returncode, "removed container" in done.stdout) == (0, True), done.stdout + done.stderr
+    assert place.left(engine) == []
+
+
+def test_a_core_service_that_cannot_start_or_is_late_is_no_working_system(place: Place, engine: Engine) -> None:
+    """CP-04: a port that is taken, in the engine's words, and a start that takes too long: exit code 1, never 3."""
+    with socket.create_server((LOOPBACK, 0)) as other:
+        place.environment["TAKEN_PORT"] = str(other.getsockname()[1])
+        done = place("start", "taken", timeout_s=READY_TIMEOUT_S / 2)
+        told = place("status", "taken", "--json")
+        del place.environment["TAKEN_PORT"]
+    assert done.returncode == 1, done.stdout + done.stderr
+    following = f"next: staging-manager --root {place.root} capacity start taken --env dev"
+    assert done.stdout.splitlines()[-1] == following
+    taken = service(json.loads(told.stdout), "taken")
+    assert (told.returncode, taken["state"], "address already in use" in taken["detail"]) == (1, "unhealthy", True)
+    done = place("start", "slow")
+    assert done.returncode == 1, done.stdout + done.stderr
+    slow = service(state_of(place, "slow"), "slow")
+    assert (slow["state"], "no health check has passed yet" in slow["detail"]) == ("unhealthy", True), slow
+    assert place("clean", "fine").returncode == 0
     assert place.left(engine) == []
 
 

@@ -70,7 +70,8 @@ def test_the_three_profiles_from_start_to_evidence_and_back(place: Place, engine
 
 def check_evidence(place: Place, folder: Path) -> None:
     manifest = read(folder, "manifest.json")
-    assert (manifest["profile"], manifest["complete"], manifest["incomplete"]) == ("scale-out", True, [])
+    assert (manifest["profile"], manifest["state"], manifest["incomplete"]) == ("scale-out", "healthy", [])
+    assert (manifest["complete"], [one.partition(":")[0] for one in manifest["absent"]]) == (False, ["comparison"])
     hashed = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} - {"manifest.json"}
     assert set(manifest["files"]) == hashed
     for name, digest in manifest["files"].items():
@@ -84,6 +85,7 @@ def check_evidence(place: Place, folder: Path) -> None:
     assert read(folder, "readiness.json")["state"] == "healthy"
     way_back = read(folder, "rollback.json")
     assert (way_back["running"]["profile"], way_back["previous"]["profile"]) == ("scale-out", "observability")
+    assert manifest["rollback"] == way_back["command"]
     assert way_back["command"][-4:] == ["rollback", "scale-out", "--env", "dev"]
     everything = "".join(path.read_text() for path in folder.rglob("*") if path.is_file())
     assert "sample-dev" not in everything, "the broker's password"
