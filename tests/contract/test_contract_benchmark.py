@@ -74,7 +74,7 @@ def test_a_subset() -> None:
         ({"load__users": 1.5}, ["load.users: input should be a valid integer"]),
         ({"load__users": 0}, ["load.users: input should be greater than or equal to 1 (found 0)"]),
         ({"load__users": 10**18}, ["load.users: input should be less than or equal to 1000000 (found 10000"]),
-        ({"load__duration_s": 1e300}, ["load.duration_s: input should be less than or equal to 2592000 (found 1e+300)"]),
+        ({"load__duration_s": 1e300}, ["load.duration_s: input should be less than or equal to 2592000 (found"]),
         ({"load__warm_up_s": 1e6}, ["load.warm_up_s: input should be less than or equal to 86400"]),
         ({"load__rate": 1e10, "load__shape": "open"}, ["load.rate: input should be less than or equal to 1000000000"]),
         ({"load__request_timeout_s": 1e9}, ["load.request_timeout_s: input should be less than or equal to 86400"]),

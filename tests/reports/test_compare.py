@@ -12,9 +12,11 @@ import pytest
 from html_cases import make_record
 from made_up import slower
 
+from pytest_staging.campaign.history import load_history
 from pytest_staging.campaign.likeness import find_obstacles, put_beside
 from pytest_staging.cli import main
 from pytest_staging.reports.beside import render_beside
+from pytest_staging.store import Workspace
 
 RECORDED = Path(__file__).parent / "data" / "v1" / "campaigns" / "recorded"
 
@@ -132,3 +134,23 @@ def test_other_baselines_and_snapshots_are_noted() -> None:
     data = put_beside(first, make_record(3, campaign_id="d", versions=changed))
     assert data["notes"] == ["the snapshot of fast changed in between"]
     assert {row["version_slug"] for row in data["levels"]} == {"baseline"}
+
+
+def damage(data: dict[str, Any], **fields: Any) -> None:
+    data |= fields
+
+
+@pytest.mark.parametrize("fields", [{"runs": "3"}, {"runs": 10**9}, {"created_at": 5}, {"seed": float("nan")}])
+def test_a_damaged_campaign_does_not_hide_the_others(tmp_path: Path, fields: dict[str, Any]) -> None:
+    """XP-04: it is left out with its file; so is one whose cell is damaged."""
+    (tmp_path / "versions").mkdir()
+    copy_as(tmp_path, "good")
+    copy_as(tmp_path, "bad", lambda data: damage(data, **fields))
+    copy_as(tmp_path, "worse", cell=lambda data: damage(data, metrics={"p95": "x"}))
+    found = load_history(Workspace(tmp_path), None)
+    assert [one.campaign_id for one in found.campaigns] == ["good"]
+    assert [name for name, _ in found.left_out] == ["bad", "worse"]
+    why = dict(found.left_out)
+    assert "bad/campaign.json" in why["bad"]
+    assert "cell-summary.json" in why["worse"]
+    assert "metrics.p95" in why["worse"]
