@@ -195,7 +195,7 @@ def put_in(path: Path, where: str, value: str) -> None:
 def test_a_campaign_that_counts_other_runs_than_its_cells(tmp_path: Path) -> None:
     """A number that is only large would be counted up to, again and again."""
     store.save_campaign(tmp_path, replace(CAMPAIGN, runs=10**9))
-    with pytest.raises(WorkspaceError, match=r"campaign\.json is damaged: runs is 1000000000, and its cells end with run 1"):
+    with pytest.raises(WorkspaceError, match=r"campaign\.json is damaged: runs is 1000000000, and its cells end"):
         store.load_campaign(tmp_path)
 
 
