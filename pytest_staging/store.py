@@ -8,11 +8,13 @@ import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import yaml
+from pydantic import ValidationError
 
 from pytest_staging import contract, durable
+from pytest_staging.contract.parsing import adapter
 from pytest_staging.fingerprint import TreeIndex
 from pytest_staging.inventory import inventory_of, with_defaults
 from pytest_staging.model.benchmark import Benchmark
@@ -20,7 +22,6 @@ from pytest_staging.model.campaign import (
     CAMPAIGN_SCHEMA_VERSION,
     CELL_SCHEMA_VERSION,
     Campaign,
-    Cell,
     CellSummary,
 )
 from pytest_staging.model.errors import WorkspaceError
@@ -29,6 +30,9 @@ from pytest_staging.model.names import require_safe
 from pytest_staging.model.script import ScriptSpec
 from pytest_staging.model.throughput import ThroughputPolicy
 from pytest_staging.model.version import ServiceSpec, Status, Version, VersionMetadata
+from pytest_staging.yamltext import dotted
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -204,12 +208,16 @@ def write_json(path: Path, data: Any) -> None:
 
 
 def read_json(path: Path, what: str) -> Any:
-    """Raises WorkspaceError naming the file when it is missing or no JSON."""
+    """Raises WorkspaceError naming the file when it is missing or no JSON; NaN is none."""
     text = read_text(path, what, "")
     try:
-        return json.loads(text)
-    except ValueError as error:
+        return json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
         raise WorkspaceError(f"{what} {path} is not valid JSON: {error}") from error
+
+
+def _refuse(word: str) -> None:
+    raise ValueError(f"{word} is no number")
 
 
 def save_campaign(folder: Path, campaign: Campaign) -> None:
@@ -228,14 +236,11 @@ def load_campaign(folder: Path) -> Campaign:
 def parse_campaign(raw: Any, source: str) -> Campaign:
     """Raises WorkspaceError when `raw` does not have a campaign's fields, or is of a newer program."""
     _refuse_newer(raw, CAMPAIGN_SCHEMA_VERSION, source)
-    try:
-        known = {**raw, **{key: tuple(raw[key]) for key in ("candidate_slugs", "platform_modes", "functions", "looks")}}
-        cells = tuple(
-            Cell(one["run_index"], one["platform_mode"], one["version_slug"], one["position"]) for one in raw["cells"]
-        )
-        return Campaign(**{**known, "cells": cells})
-    except (KeyError, TypeError, AttributeError) as error:
-        raise WorkspaceError(f"{source} does not have the fields of this program's version: {error}") from error
+    campaign = _checked(Campaign, raw, f"{source} does not have the fields of this program's version")
+    last = max((cell.run_index for cell in campaign.cells), default=0)
+    if campaign.runs != last:  # whoever counts the runs would count for ever
+        raise WorkspaceError(f"{source} is damaged: runs is {campaign.runs}, and its cells end with run {last}.")
+    return campaign
 
 
 def _refuse_newer(raw: Any, newest: int, source: str) -> None:
@@ -257,17 +262,27 @@ def save_summary(folder: Path, summary: CellSummary) -> Path:
 def parse_summary(raw: Any, source: str) -> CellSummary:
     """Raises WorkspaceError when `raw` is no cell summary, or is of a newer program."""
     _refuse_newer(raw, CELL_SCHEMA_VERSION, source)
+    return _checked(CellSummary, raw, f"{source} is no cell summary of this program's version")
+
+
+def _checked(shape: type[T], raw: Any, complaint: str) -> T:
+    """Every field has its type: what is computed from it later does not ask again."""
     try:
-        return CellSummary(**{**raw, "inapplicable": tuple(raw.get("inapplicable", ()))})
-    except (TypeError, AttributeError) as error:
-        raise WorkspaceError(f"{source} is no cell summary of this program's version: {error}") from error
+        # Through JSON, as in contract.parsing: strict mode takes a list for a tuple there only. 1e400 is refused here.
+        return cast(T, adapter(cast(Any, shape)).validate_json(json.dumps(raw, allow_nan=False)))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = f"{dotted(first['loc'])}: " if first["loc"] else ""
+        raise WorkspaceError(f"{complaint}: {where}{first['msg']}") from error
+    except (TypeError, ValueError, RecursionError) as error:
+        raise WorkspaceError(f"{complaint}: {error}") from error
 
 
 def load_summaries(folder: Path, campaign: Campaign) -> Iterator[CellSummary]:
     """The summaries of the campaign's cells that are there, in the campaign's order."""
     for cell in campaign.cells:
         path = folder / cell.folder / "cell-summary.json"
-        if path.is_file():
+        if path.exists():  # a folder of that name is damage too, and not a cell that is still to be run
             summary = parse_summary(read_json(path, "cell summary"), str(path))
             if (summary.campaign_id, summary.cell) != (campaign.campaign_id, cell):
                 raise WorkspaceError(

@@ -230,6 +230,7 @@ def test_exported_names_of_stats() -> None:
     assert sorted(stats.__all__, key=str.lower) == [
         "ALPHA", "campaign_verdict", "compare", "Comparison", "decide", "Decision", "Detectable", "detectable", "judge",
         "Judgement", "LOOKS", "MetricVerdict", "nominal_levels", "percentile", "runs_needed", "SMALLEST_PASS",
-        "smallest_regression", "stopping_levels", "StoppingLevels", "summarise", "Summary", "Verdict",
+        "smallest_regression", "stopping_levels", "StoppingLevels", "summarise", "Summary", "unusable_reason",
+        "Verdict",
     ]  # fmt: skip
     assert [name for name in stats.__all__ if not hasattr(stats, name)] == []

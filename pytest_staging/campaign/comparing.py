@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pytest_staging.campaign.results import why_unusable
 from pytest_staging.model.benchmark import Benchmark, Direction, MetricSpec
 from pytest_staging.model.campaign import Campaign, Cell, CellSummary
 from pytest_staging.stats import (
@@ -139,7 +140,7 @@ def build_aggregate(campaign: Campaign, benchmark: Benchmark, summaries: Iterabl
         "cells_planned": len(planned),
         "cells_passed": sum(summary.passed for summary in used.values()),
         "rows": [_row(key, campaign, benchmark, used, conclusion) for key in keys_of(campaign, benchmark)],
-        "missing": _missing(planned, used),
+        "missing": _missing(planned, used, benchmark),
     }
 
 
@@ -154,8 +155,8 @@ def _row(
     key: Key, campaign: Campaign, benchmark: Benchmark, summaries: Summaries, conclusion: Conclusion
 ) -> dict[str, Any]:
     spec = benchmark.metrics[key.metric]
-    baseline = _statistics(_values(campaign, summaries, campaign.baseline_slug, key, conclusion.runs))
-    candidate = _statistics(_values(campaign, summaries, key.candidate, key, conclusion.runs))
+    baseline = _statistics(_values(spec, summaries, campaign.baseline_slug, key, conclusion.runs))
+    candidate = _statistics(_values(spec, summaries, key.candidate, key, conclusion.runs))
     comparison, verdict = conclusion.comparisons[str(key)], conclusion.judgement.verdicts[str(key)]
     return {
         "candidate_slug": key.candidate,
@@ -182,8 +183,8 @@ def _compare_all(
 
 def _compare(key: Key, campaign: Campaign, spec: MetricSpec, summaries: Summaries, runs: int) -> Comparison:
     higher = spec.direction is Direction.HIGHER
-    baseline = _values(campaign, summaries, campaign.baseline_slug, key, runs)
-    candidate = _values(campaign, summaries, key.candidate, key, runs)
+    baseline = _values(spec, summaries, campaign.baseline_slug, key, runs)
+    candidate = _values(spec, summaries, key.candidate, key, runs)
     # Several candidates share a block. A failed cell drops the block for the pairs it is part of.
     if spec.tolerance is None:
         allowed = spec.absolute_tolerance or 0.0
@@ -197,10 +198,11 @@ def _compare(key: Key, campaign: Campaign, spec: MetricSpec, summaries: Summarie
     )
 
 
-def _values(campaign: Campaign, summaries: Summaries, slug: str, key: Key, runs: int) -> list[float | None]:
-    """One value per run, None where the cell or the metric is missing."""
-    found = (summaries.get(Cell(run, key.mode, slug).cell_id) for run in range(1, runs + 1))
-    return [one.metrics.get(key.metric) if one is not None and one.passed else None for one in found]
+def _values(spec: MetricSpec, summaries: Summaries, slug: str, key: Key, runs: int) -> list[float | None]:
+    """One value per run, None where the cell or the metric is missing, or a value cannot be compared."""
+    cells = (summaries.get(Cell(run, key.mode, slug).cell_id) for run in range(1, runs + 1))
+    found = [one.metrics.get(key.metric) if one is not None and one.passed else None for one in cells]
+    return [None if why_unusable(value, spec) else value for value in found]
 
 
 def _inapplicable(keys: list[Key], campaign: Campaign, summaries: Summaries, runs: int) -> list[str]:
@@ -215,7 +217,9 @@ def _inapplicable(keys: list[Key], campaign: Campaign, summaries: Summaries, run
 def _says_inapplicable(summaries: Summaries, slug: str, key: Key, runs: int) -> bool:
     found = [summaries.get(Cell(run, key.mode, slug).cell_id) for run in range(1, runs + 1)]
     passed = [one for one in found if one is not None and one.passed]
-    return bool(passed) and all(key.metric in one.inapplicable for one in passed)
+    return bool(passed) and all(
+        key.metric in one.inapplicable and one.metrics.get(key.metric) is None for one in passed
+    )
 
 
 def _statistics(values: list[float | None]) -> dict[str, Any]:
@@ -228,8 +232,9 @@ def _difference(baseline: float | None, candidate: float | None) -> float | None
     return None if baseline is None or candidate is None else candidate - baseline
 
 
-def _missing(planned: list[Cell], summaries: Summaries) -> list[dict[str, Any]]:
+def _missing(planned: list[Cell], summaries: Summaries, benchmark: Benchmark) -> list[dict[str, Any]]:
     """Cells without a result, failed cells, and metrics that a passed cell does not have, in the order of the runs."""
+    specs = benchmark.metrics
     missing: list[dict[str, Any]] = []
     for cell in sorted(planned):
         summary = summaries.get(cell.cell_id)
@@ -237,7 +242,9 @@ def _missing(planned: list[Cell], summaries: Summaries) -> list[dict[str, Any]]:
             reason = summary.why if summary else "not run"
             missing.append({"cell": cell.cell_id, "metric": None, "reason": reason})
         else:
+            unusable = {name: why for name in specs if (why := why_unusable(summary.metrics.get(name), specs[name]))}
             missing += [
-                {"cell": cell.cell_id, "metric": metric, "reason": why} for metric, why in summary.missing.items()
+                {"cell": cell.cell_id, "metric": metric, "reason": why}
+                for metric, why in {**summary.missing, **unusable}.items()
             ]
     return missing

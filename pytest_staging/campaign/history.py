@@ -9,7 +9,7 @@ from typing import Any
 
 from pytest_staging import store
 from pytest_staging.campaign.evidence import load_record
-from pytest_staging.campaign.likeness import cpus_of
+from pytest_staging.campaign.likeness import cpus_of, measure_of, presets_of
 from pytest_staging.model.errors import StagingError
 from pytest_staging.model.history import CampaignMark, Change, History, Judged, Promotion, Trend, TrendPoint
 from pytest_staging.model.record import CampaignRecord
@@ -70,16 +70,22 @@ def build_history(
 def _mark(record: CampaignRecord) -> CampaignMark:
     one = record.campaign
     tool = f"{one.load_tool.get('name')} {one.load_tool.get('version')}"
-    text = f"benchmark {one.benchmark_sha256[:12]}, {tool}, target {one.target}, {', '.join(cpus_of(record))}"
-    exact = repr((one.benchmark_sha256, sorted(one.benchmark_files.items()), tool, one.target, cpus_of(record)))
+    text = f"benchmark {one.benchmark_sha256[:12]}, {tool}, target {one.target}"
+    if one.target_files:
+        text += f" (files {_digest(sorted(one.target_files.items()), 12)})"
+    text += f", {cpus_of(record)}" + (f", presets {presets_of(record)}" if one.policy_presets else "")
     return CampaignMark(
         campaign_id=one.campaign_id,
         created_at=one.created_at,
         target=one.target,
-        yardstick=hashlib.sha256(exact.encode()).hexdigest()[:8],
+        yardstick=_digest(measure_of(record), 8),
         yardstick_text=text,
         verdict=record.aggregate["verdict"],
     )
+
+
+def _digest(data: object, length: int) -> str:
+    return hashlib.sha256(repr(data).encode()).hexdigest()[:length]
 
 
 def _rows(record: CampaignRecord) -> dict[tuple[str, str, str], list[Mapping[str, Any]]]:

@@ -10,9 +10,44 @@ from pytest_staging.model.record import CampaignRecord
 COMPARISON_SCHEMA_VERSION = 1
 
 
-def cpus_of(record: CampaignRecord) -> tuple[str, ...]:
-    """CPU models of the hosts that measured something, sorted."""
-    return tuple(sorted({str(one.host.get("cpu") or "unknown") for one in record.summaries if one.passed}))
+CPUS = "hosts' CPUs"
+
+
+def cpus_of(record: CampaignRecord) -> str:
+    """Number and model of the CPUs of each host that measured something, sorted; empty when none did."""
+    return ", ".join(sorted({_cpus(one.host) for one in record.summaries if one.passed}))
+
+
+def _cpus(host: Mapping[str, Any]) -> str:
+    model, count = host.get("cpu") or "unknown", host.get("cpus")
+    return f"{count} x {model}" if count else str(model)
+
+
+def measure_of(record: CampaignRecord) -> dict[str, str]:
+    """What a campaign was measured by: only campaigns that are equal in all of it can be compared.
+
+    Memory is no part of it: the kernel of one and the same machine reports another size after an update.
+    """
+    one = record.campaign
+    files = {"benchmark's benchmark.yaml": one.benchmark_sha256}
+    files |= {f"benchmark's {name}": digest for name, digest in sorted(one.benchmark_files.items())}
+    files |= {f"target's {name}": digest for name, digest in sorted(one.target_files.items())}
+    return {
+        **{name: f"sha256 {digest}" for name, digest in files.items()},
+        "load tool": _tool(one.load_tool),
+        "target": one.target,
+        "throughput presets": presets_of(record),
+        CPUS: cpus_of(record),
+    }
+
+
+def presets_of(record: CampaignRecord) -> str:
+    """That of the baseline and those of the candidates; the candidates' names are no part of the measure."""
+    presets = record.campaign.policy_presets
+    candidates = sorted({presets.get(slug, "none") for slug in record.campaign.candidate_slugs})
+    return (
+        f"{presets.get(record.campaign.baseline_slug, 'none')} against {', '.join(candidates)}" if presets else "none"
+    )
 
 
 def find_obstacles(first: CampaignRecord, second: CampaignRecord) -> list[str]:
@@ -29,23 +64,24 @@ def find_obstacles(first: CampaignRecord, second: CampaignRecord) -> list[str]:
         for record in (first, second)
         if not any(cell.passed for cell in record.summaries)
     ]
-    files = {"benchmark.yaml": one.benchmark_sha256, **one.benchmark_files}
-    others = {"benchmark.yaml": other.benchmark_sha256, **other.benchmark_files}
-    for name in sorted(files.keys() | others.keys()):
-        if files.get(name) != others.get(name):
-            found.append(f"benchmark: {name} is {_short(files.get(name))} and {_short(others.get(name))}")
-    sides = [
-        ("load tool", _tool(one.load_tool), _tool(other.load_tool)),
-        ("target", one.target, other.target),
-        ("modes", ", ".join(sorted(one.platform_modes)), ", ".join(sorted(other.platform_modes))),
+    mine, yours = (
+        {**measure_of(record), "modes": ", ".join(sorted(record.campaign.platform_modes))} for record in (first, second)
+    )
+    if not mine[CPUS] or not yours[CPUS]:  # nothing was measured there, which is said already
+        del mine[CPUS], yours[CPUS]
+    differing = [name for name in {**mine, **yours} if mine.get(name) != yours.get(name)]
+    found += [f"{name}: {_short(mine.get(name))} and {_short(yours.get(name))}" for name in differing]
+    return found + [
+        f"preset of {slug}: {preset} and {other.policy_presets[slug]}"
+        for slug, preset in one.policy_presets.items()
+        if other.policy_presets.get(slug, preset) != preset
     ]
-    if cpus_of(first) and cpus_of(second):
-        sides.append(("hosts' CPU models", ", ".join(cpus_of(first)), ", ".join(cpus_of(second))))
-    return found + [f"{what}: {mine} and {yours}" for what, mine, yours in sides if mine != yours]
 
 
-def _short(digest: str | None) -> str:
-    return f"sha256 {digest[:12]}" if digest else "not there"
+def _short(value: str | None) -> str:
+    if value is None:
+        return "not there"
+    return value[: len("sha256 ") + 12] if value.startswith("sha256 ") else value
 
 
 def _tool(tool: Mapping[str, str]) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from pytest_staging import durable
 from pytest_staging.campaign.health import unhealthy_reason
 from pytest_staging.campaign.loading import RunningLoad
-from pytest_staging.campaign.results import compute_metrics
+from pytest_staging.campaign.results import compute_metrics, why_unusable
 from pytest_staging.campaign.service import LaunchedService, launch
 from pytest_staging.campaign.warming import Warmed, await_steady
 from pytest_staging.images.cache import BuiltImage, ImageCache
@@ -245,9 +245,12 @@ def _require_measured(result: LoadResult, tool: str, duration_s: float) -> None:
 
 
 def _with_all_metrics(outcome: dict[str, Any], benchmark: Benchmark) -> dict[str, Any]:
-    """Every metric of the benchmark is there: a value, or null with the reason."""
-    found = outcome.get("metrics", {})
+    """Every metric of the benchmark is there: a value that can be compared, or null with the reason."""
+    found = dict(outcome.get("metrics", {}))
     missing = dict(outcome.get("missing", {}))
+    for name, spec in benchmark.metrics.items():
+        if why := why_unusable(found.get(name), spec):
+            found[name], missing[name] = None, why
     metrics = {name: found.get(name) for name in benchmark.metrics}
     if outcome["outcome"] == "passed":
         for name, value in metrics.items():

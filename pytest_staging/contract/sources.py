@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pytest_staging.contract.rules import Finding, stays_inside
+from pytest_staging.model.benchmark import LOAD_METRICS
 from pytest_staging.model.names import unsafe_reason
 from pytest_staging.yamltext import Path
 
@@ -72,6 +73,8 @@ def _name_rules(where: Path, source: Mapping[str, Any]) -> Iterator[Finding]:
     for name in names if isinstance(names, dict) else ():
         if reason := unsafe_reason(str(name)):
             yield (*where, "names", str(name)), f"metric name {reason}"
+        if name in LOAD_METRICS:
+            yield (*where, "names", name), "is what the load gives itself; take another name"
     if isinstance(source.get("prefix"), str) and (reason := unsafe_reason(source["prefix"])):
         yield (*where, "prefix"), f"metric name {reason}"
 

@@ -11,6 +11,18 @@ from annotated_types import Ge, Gt, Le, MinLen
 
 STRICT: dict[str, Any] = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
 
+LOAD_METRICS = ("p50", "p95", "p99", "fail_rate", "throughput")
+"""What the load itself gives; no metric source may."""
+
+# Far above what anybody measures, and far below what clocks, programs and statistics can take: beyond them a number is
+# a slip, which is told before anything runs.
+DAY_S = 86_400
+LONGEST_LOAD_S = 30 * DAY_S
+MOST_USERS = 1_000_000
+HIGHEST_RATE = 1e9
+LARGEST_TOLERANCE = 1e3
+LARGEST_ABSOLUTE_TOLERANCE = 1e18
+
 
 class FunctionProfile(str, Enum):
     """Which functions are loaded: all that have a payload, or those that `functions` names."""
@@ -58,10 +70,10 @@ class WarmUp:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
     until: WarmUpEnd
-    max_s: Annotated[float, Gt(0)] = 60.0
-    window_s: Annotated[float, Ge(0.1)] = 1.0
+    max_s: Annotated[float, Gt(0), Le(DAY_S)] = 60.0
+    window_s: Annotated[float, Ge(0.1), Le(DAY_S)] = 1.0
     windows: Annotated[int, Ge(3), Le(100)] = 5
-    tolerance: Annotated[float, Gt(0)] = 0.1
+    tolerance: Annotated[float, Gt(0), Le(LARGEST_TOLERANCE)] = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,11 +86,11 @@ class Load:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
     shape: LoadShape
-    users: Annotated[int, Ge(1)]
-    duration_s: Annotated[float, Gt(0)]
-    rate: Annotated[float, Gt(0)] | None = None
-    warm_up_s: Annotated[float, Ge(0)] = 0.0
-    request_timeout_s: Annotated[float, Gt(0)] = 10.0
+    users: Annotated[int, Ge(1), Le(MOST_USERS)]
+    duration_s: Annotated[float, Gt(0), Le(LONGEST_LOAD_S)]
+    rate: Annotated[float, Gt(0), Le(HIGHEST_RATE)] | None = None
+    warm_up_s: Annotated[float, Ge(0), Le(DAY_S)] = 0.0
+    request_timeout_s: Annotated[float, Gt(0), Le(DAY_S)] = 10.0
     tool: str = "locust"
     tool_version: str | None = None
     script: str | None = None
@@ -100,8 +112,8 @@ class MetricSpec:
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
     unit: Annotated[str, MinLen(1)]
     direction: Direction
-    tolerance: Annotated[float, Gt(0)] | None = None
-    absolute_tolerance: Annotated[float, Gt(0)] | None = None
+    tolerance: Annotated[float, Gt(0), Le(LARGEST_TOLERANCE)] | None = None
+    absolute_tolerance: Annotated[float, Gt(0), Le(LARGEST_ABSOLUTE_TOLERANCE)] | None = None
     advisory: bool = False
 
 
@@ -160,8 +172,8 @@ class SourceSpec:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
     kind: SourceKind
-    interval_s: Annotated[float, Ge(0.05)] = 0.5
-    timeout_s: Annotated[float, Gt(0)] = 2.0
+    interval_s: Annotated[float, Ge(0.05), Le(DAY_S)] = 0.5
+    timeout_s: Annotated[float, Gt(0), Le(DAY_S)] = 2.0
     names: Mapping[str, SeriesSpec] | None = None
     argv: Annotated[tuple[str, ...], MinLen(1)] | None = None
     script: str | None = None
@@ -171,8 +183,8 @@ class SourceSpec:
     prefix: Annotated[str, MinLen(1)] = "queue"
     user_env: Annotated[str, MinLen(1)] | None = None
     password_env: Annotated[str, MinLen(1)] | None = None
-    lag_s: Annotated[float, Ge(0)] = 5.0
-    drain_timeout_s: Annotated[float, Gt(0)] = 60.0
+    lag_s: Annotated[float, Ge(0), Le(DAY_S)] = 5.0
+    drain_timeout_s: Annotated[float, Gt(0), Le(DAY_S)] = 60.0
 
     @property
     def title(self) -> str:

@@ -4,17 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import datetime
+from typing import Annotated, Any, ClassVar
+
+from annotated_types import Ge, Predicate
 
 CELL_SCHEMA_VERSION = 1
 CAMPAIGN_SCHEMA_VERSION = 1
+STRICT: dict[str, Any] = {"strict": True, "allow_inf_nan": False}
+CLOSED = {**STRICT, "extra": "forbid"}
+
+
+def is_instant(text: str) -> bool:
+    """ISO 8601 with a zone, as `2026-01-31T12:00:00.000Z`."""
+    try:
+        return datetime.fromisoformat(text.replace("Z", "+00:00")).tzinfo is not None
+    except ValueError:
+        return False
+
+
+Instant = Annotated[str, Predicate(is_instant)]
 
 
 @dataclass(frozen=True, order=True)
 class Cell:
     """Version × mode × run index. `position` is its place within its block, from 0."""
 
-    run_index: int
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT  # not closed: campaign.json says what follows from these too
+    run_index: Annotated[int, Ge(1)]
     platform_mode: str
     version_slug: str
     position: int = field(default=0, compare=False)
@@ -44,13 +61,14 @@ class Campaign:
     `policy_presets` maps versions to the throughput presets under which they are measured, at the API `policy_api`.
     """
 
+    __pydantic_config__: ClassVar[dict[str, Any]] = CLOSED
     campaign_id: str
-    created_at: str
+    created_at: Instant
     baseline_slug: str
     candidate_slugs: tuple[str, ...]
     platform_modes: tuple[str, ...]
     functions: tuple[str, ...]
-    runs: int
+    runs: Annotated[int, Ge(1)]
     seed: int
     order: str
     smoke: bool
@@ -82,14 +100,15 @@ class CellSummary:
     `host_lost`: not the version is at fault, its host went away.
     """
 
+    __pydantic_config__: ClassVar[dict[str, Any]] = CLOSED
     campaign_id: str
-    run_index: int
+    run_index: Annotated[int, Ge(1)]
     version_slug: str
     platform_mode: str
     attempt: int
     outcome: str
-    started_at: str
-    finished_at: str
+    started_at: Instant
+    finished_at: Instant
     reason: str | None = None
     metrics: Mapping[str, float | None] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)

@@ -6,7 +6,7 @@ are computed inside a run, statistics over blocks.
 
 from __future__ import annotations
 
-from .comparison import Comparison, compare
+from .comparison import Comparison, compare, unusable_reason
 from .power import ALPHA, SMALLEST_PASS, Detectable, detectable, runs_needed, smallest_regression
 from .sequential import Decision, StoppingLevels, decide, stopping_levels
 from .spending import LOOKS, nominal_levels
@@ -36,4 +36,5 @@ __all__ = [
     "smallest_regression",
     "stopping_levels",
     "summarise",
+    "unusable_reason",
 ]

@@ -91,9 +91,7 @@ def compare(
     _check_tolerance("tolerance", tolerance)
     if absolute_tolerance is not None:
         _check_tolerance("absolute_tolerance", absolute_tolerance)
-    before, after = _complete_pairs(baseline, candidate)
-    if not absolute and any(value < 0.0 for value in (*before, *after)):
-        raise ValueError("negative values have no ratio; compare this metric with absolute=True")
+    before, after = _complete_pairs(baseline, candidate, absolute)
     switched = not absolute and (0.0 in before or 0.0 in after)
     absolute = absolute or switched
     if absolute and absolute_tolerance is not None:
@@ -166,8 +164,16 @@ def _deviation(values: list[float]) -> float | None:
     return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
 
 
+def unusable_reason(value: float, absolute: bool) -> str | None:
+    """Why `compare` refuses a value, with these words to put after it; None when it takes it."""
+    # The bounds keep every quotient, difference and exponential finite.
+    if value != 0.0 and not _SMALLEST <= abs(value) <= _LARGEST:
+        return "is not a finite number in the measurable range"
+    return "has no ratio; compare it by an absolute_tolerance alone" if value < 0.0 and not absolute else None
+
+
 def _complete_pairs(
-    baseline: Sequence[float | None], candidate: Sequence[float | None]
+    baseline: Sequence[float | None], candidate: Sequence[float | None], absolute: bool
 ) -> tuple[list[float], list[float]]:
     if len(baseline) != len(candidate):
         raise ValueError(
@@ -177,21 +183,20 @@ def _complete_pairs(
     before: list[float] = []
     after: list[float] = []
     for block, (first, second) in enumerate(zip(baseline, candidate, strict=True)):
-        checked = _checked("baseline", block, first), _checked("candidate", block, second)
+        checked = _checked("baseline", block, first, absolute), _checked("candidate", block, second, absolute)
         if checked[0] is not None and checked[1] is not None:
             before.append(checked[0])
             after.append(checked[1])
     return before, after
 
 
-def _checked(side: str, block: int, value: float | None) -> float | None:
+def _checked(side: str, block: int, value: float | None, absolute: bool) -> float | None:
     """The value as a float; refused even in an incomplete block, for it shows a parser's mistake."""
     if value is None:
         return None
-    # The bounds keep every quotient, difference and exponential finite.
-    if value == 0.0 or _SMALLEST <= abs(value) <= _LARGEST:
-        return float(value)
-    raise ValueError(f"{side} value {value!r} of block {block} is not a finite number in the measurable range")
+    if why := unusable_reason(value, absolute):
+        raise ValueError(f"{side} value {value!r} of block {block} {why}")
+    return float(value)
 
 
 def _check_tolerance(name: str, value: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
+from dataclasses import replace
 
 import pytest
 from cells import make_benchmark, make_campaign, make_summary
@@ -154,3 +155,30 @@ def test_rows_follow_the_files():
         for mode in ("native", "jvm")
         for metric in ("p95", "throughput")
     ]
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        (-1.0, "-1 has no ratio; compare it by an absolute_tolerance alone"),
+        (1e200, "1e+200 is not a finite number in the measurable range"),
+        (math.nan, "nan is not a finite number in the measurable range"),
+    ],
+)
+def test_a_value_that_cannot_be_compared_is_missing_with_the_reason(value, why):
+    """SM-08: it costs its own block, never the campaign: other metrics are judged, and it is no pass."""
+    campaign = make_campaign(runs=6, modes=("jvm",))
+    cells = [make_summary(cell, p95=value, throughput=2.0) for cell in campaign.cells]
+    aggregate = build_aggregate(campaign, BENCHMARK, cells)
+    row = row_of(aggregate, "fast", "jvm", "p95")
+    assert (row["n"], row["baseline"]["n"], row["verdict"]) == (0, 0, "inconclusive")
+    assert row_of(aggregate, "fast", "jvm", "throughput")["verdict"] == "pass"
+    assert {(one["metric"], one["reason"]) for one in aggregate["missing"]} == {("p95", why)}
+    json.dumps(aggregate, allow_nan=False)
+
+
+def test_a_value_of_a_metric_that_is_called_inapplicable_is_judged():
+    """SM-08: a cell that says both has measured something."""
+    campaign = make_campaign(runs=1, modes=("jvm",))
+    cells = [replace(make_summary(cell, p95=1.0, throughput=2.0), inapplicable=("p95",)) for cell in campaign.cells]
+    assert row_of(build_aggregate(campaign, BENCHMARK, cells), "fast", "jvm", "p95")["applicable"]

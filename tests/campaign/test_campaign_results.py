@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_staging.campaign.results import compute_metrics
+from pytest_staging.model.benchmark import LOAD_METRICS
 from pytest_staging.model.ports import LoadResult
 
 LATENCIES = st.lists(st.floats(0.001, 60_000), max_size=200).map(sorted)
@@ -18,6 +19,7 @@ def test_metrics_of_a_known_window():
     """SM-07: percentiles in ms, failed requests as a share of all, throughput in successful requests per second."""
     result = LoadResult(latencies_ms=[float(n) for n in range(1, 102)], requests=126, failures=25)
     metrics = compute_metrics(result, 4.0)
+    assert tuple(metrics) == LOAD_METRICS  # the contract keeps these names from the metric sources
     assert metrics == {"p50": 51.0, "p95": 96.0, "p99": 100.0, "fail_rate": 25 / 126, "throughput": 25.25}
 
 

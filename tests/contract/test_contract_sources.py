@@ -79,6 +79,7 @@ WRONG = {
     "how": ([named("a", how="sum")], r"names\.a\.how: input should be 'peak'"),
     "scale": ([named("a", scale=0)], r"scale: .*greater than 0"),
     "a metric's name": ([named("a b")], r"metric name may only"),
+    "the load's own": ([named("p95")], r"line \d+: sources\[0\]\.names\.p95: is what the load gives itself; take anot"),
     "a prefix": ([{**QUEUE, "prefix": "../"}], r"prefix: metric name "),
     "too often": ([{"kind": "service", "interval_s": 0.001}], r"interval_s: .*0\.05"),
     "twice": ([{"kind": "process"}, {"kind": "process"}], r"sources\[1\]: gives the metrics of kind process, which"),

@@ -136,3 +136,29 @@ def test_a_password_that_is_not_set(tmp_path: Path) -> None:
     assert done.returncode != 0
     assert "QUEUE_PASSWORD" in done.stdout + done.stderr
     assert "is not set" in done.stdout + done.stderr
+
+
+def test_values_that_cannot_be_compared(tmp_path: Path) -> None:
+    """SM-08: a negative value where a ratio is asked for, and a huge one, are null with the reason; the rest stands."""
+    make(tmp_path, Broker("http://127.0.0.1:9"))
+    names = {name: {"name": name, "how": "last"} for name in ("below", "above", "gone")}
+    spec = {"unit": "1", "direction": "lower"}
+    write_benchmark(
+        tmp_path,
+        platform_modes=["jvm"],
+        load={"shape": "closed", "users": 1, "duration_s": 0.5, "generator_limits": CALM},
+        metrics={"p95": {**spec, "tolerance": 0.9}, "below": {**spec, "tolerance": 0.5},
+                 "gone": {**spec, "absolute_tolerance": 2}, "above": {**spec, "absolute_tolerance": 2}},
+        sources=[{"kind": "command", "argv": ["printf", "below -1\ngone -1\nabove 1e200\n"], "names": names}],
+    )  # fmt: skip
+    for slug in ("baseline", "faster"):
+        (tmp_path / "versions" / slug / "snapshot" / "service.py").write_text(SERVICE)
+    done = run(tmp_path)
+    cells = [json.loads(path.read_text()) for path in (tmp_path / "campaigns" / "c").glob("runs/*/*/cell-summary.json")]
+    assert len(cells) == 2, done.stdout + done.stderr
+    for cell in cells:
+        assert cell["outcome"] == "passed", done.stdout
+        assert (cell["metrics"]["below"], cell["metrics"]["above"], cell["metrics"]["gone"]) == (None, None, -1)
+        assert cell["missing"] == {"below": "-1 has no ratio; compare it by an absolute_tolerance alone",
+                                   "above": "1e+200 is not a finite number in the measurable range"}  # fmt: skip
+    assert (tmp_path / "campaigns" / "c" / "aggregate-comparison.json").is_file(), done.stdout + done.stderr

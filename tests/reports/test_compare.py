@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,12 @@ import pytest
 from html_cases import make_record
 from made_up import slower
 
+from pytest_staging.campaign.history import build_history, load_history
 from pytest_staging.campaign.likeness import find_obstacles, put_beside
 from pytest_staging.cli import main
+from pytest_staging.model.campaign import CellSummary
 from pytest_staging.reports.beside import render_beside
+from pytest_staging.store import Workspace
 
 RECORDED = Path(__file__).parent / "data" / "v1" / "campaigns" / "recorded"
 
@@ -67,7 +71,7 @@ def test_every_reason_of_a_refusal_comes_at_once(tmp_path: Path, capsys: pytest.
     assert (code, out) == (1, "")
     assert "a and b cannot be compared" in err
     assert "  - load tool: locust 2.47.0 and k6 1.1.0\n  - target: local and docker\n" in err
-    assert "  - hosts' CPU models: AMD EPYC and Other 9000\n" in err
+    assert "  - hosts' CPUs: 2 x AMD EPYC and 2 x Other 9000\n" in err
     code, out, err = run(capsys, tmp_path, "a", "b", "--json")
     assert (code, err) == (1, "")
     assert json.loads(out)["comparable"] is False
@@ -97,15 +101,48 @@ def test_an_unknown_campaign_is_a_usage_error(tmp_path: Path, capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"benchmark_sha256": "1" * 64}, "benchmark: benchmark.yaml is sha256 000000000000 and sha256 111111111111"),
-        ({"benchmark_files": {"body.json": "2" * 64}}, "benchmark: body.json is not there and sha256 222222222222"),
+        ({"benchmark_sha256": "1" * 64}, "benchmark's benchmark.yaml: sha256 000000000000 and sha256 111111111111"),
+        ({"benchmark_files": {"body.json": "2" * 64}}, "benchmark's body.json: not there and sha256 222222222222"),
+        ({"target_files": {"compose.yaml": "2" * 64}}, "target's compose.yaml: not there and sha256 222222222222"),
+        ({"policy_presets": {"baseline": "low", "fast": "high"}}, "throughput presets: none and low against high"),
         ({"platform_modes": ("jvm",)}, "modes: jvm, native and jvm"),
         ({"smoke": True}, "d is a smoke campaign"),
     ],
 )
 def test_what_makes_campaigns_incomparable(change: dict[str, Any], reason: str) -> None:
-    """XP-04: benchmark, its files, modes, smoke: each alone is a reason."""
-    assert find_obstacles(make_record(3), make_record(3, campaign_id="d", **change)) == [reason]
+    """XP-04: benchmark, its files, the target's, presets, modes, smoke: each alone is a reason."""
+    one, other = make_record(3), make_record(3, campaign_id="d", **change)
+    assert find_obstacles(one, other) == [reason]
+    marks = build_history([one, other], [], [], None).campaigns
+    in_one_series = "platform_modes" in change or "smoke" in change  # a series is of one mode; load_history drops smoke
+    assert (marks[0].yardstick == marks[1].yardstick) == in_one_series
+    assert in_one_series or "benchmark_files" in change or marks[0].yardstick_text != marks[1].yardstick_text
+
+
+def test_a_host_with_more_cpus_is_another_measure() -> None:
+    """XP-04: of one model, too; other memory is none."""
+    def grown(one: CellSummary) -> CellSummary:
+        return replace(one, host={**one.host, "cpus": 4, "memory_bytes": 1})
+
+    one, other = make_record(3), make_record(3, campaign_id="d", alter=grown)
+    assert find_obstacles(one, other) == ["hosts' CPUs: 2 x Made Up 3000 and 4 x Made Up 3000"]
+    marks = build_history([one, other], [], [], None).campaigns
+    assert marks[0].yardstick != marks[1].yardstick
+    assert marks[1].yardstick_text.endswith("4 x Made Up 3000")
+
+
+def test_presets_of_other_candidates_are_one_measure() -> None:
+    """XP-04: what counts is under which presets; a version in both campaigns was under one preset."""
+    first = make_record(3, policy_presets={"baseline": "normal", "fast": "peak"})
+    new = make_record(3, candidates=("new",), campaign_id="d", policy_presets={"baseline": "normal", "new": "peak"})
+    assert find_obstacles(first, new) == []
+    pairs = [("fast", "new"), ("new", "fast")]
+    both = [
+        make_record(3, candidates=("fast", "new"), campaign_id=name,
+                    policy_presets={"baseline": "normal", one: "peak", two: "calm"})
+        for name, (one, two) in zip("cd", pairs, strict=True)
+    ]  # fmt: skip
+    assert find_obstacles(*both) == ["preset of fast: peak and calm", "preset of new: calm and peak"]
 
 
 def test_a_campaign_with_itself_and_one_without_results() -> None:
@@ -132,3 +169,23 @@ def test_other_baselines_and_snapshots_are_noted() -> None:
     data = put_beside(first, make_record(3, campaign_id="d", versions=changed))
     assert data["notes"] == ["the snapshot of fast changed in between"]
     assert {row["version_slug"] for row in data["levels"]} == {"baseline"}
+
+
+def damage(data: dict[str, Any], **fields: Any) -> None:
+    data |= fields
+
+
+@pytest.mark.parametrize("fields", [{"runs": "3"}, {"runs": 10**9}, {"created_at": 5}, {"seed": float("nan")}])
+def test_a_damaged_campaign_does_not_hide_the_others(tmp_path: Path, fields: dict[str, Any]) -> None:
+    """XP-04: it is left out with its file; so is one whose cell is damaged."""
+    (tmp_path / "versions").mkdir()
+    copy_as(tmp_path, "good")
+    copy_as(tmp_path, "bad", lambda data: damage(data, **fields))
+    copy_as(tmp_path, "worse", cell=lambda data: damage(data, metrics={"p95": "x"}))
+    found = load_history(Workspace(tmp_path), None)
+    assert [one.campaign_id for one in found.campaigns] == ["good"]
+    assert [name for name, _ in found.left_out] == ["bad", "worse"]
+    why = dict(found.left_out)
+    assert "bad/campaign.json" in why["bad"]
+    assert "cell-summary.json" in why["worse"]
+    assert "metrics.p95" in why["worse"]

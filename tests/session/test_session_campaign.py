@@ -16,6 +16,7 @@ from pytest_staging import store
 from pytest_staging.campaign.comparing import build_aggregate
 from pytest_staging.campaign.matrix import build_cells
 from pytest_staging.campaign.planning import load_pinned_benchmark
+from pytest_staging.model.campaign import Cell
 from pytest_staging.reports.markdown import render_report
 
 METRICS = ["p95", "fail_rate", "throughput", "heap_peak", "gc_pause"]
@@ -63,8 +64,8 @@ def test_the_cell_was_really_loaded(finished):
     """SM-07: the numbers come from this cell's own raw requests; throughput is their number over the window."""
     window_s = yaml.safe_load((finished.folder / "benchmark" / "benchmark.yaml").read_text())["load"]["duration_s"]
     for cell_id, summary in read_summaries(finished.root).items():
-        rows = (finished.folder / store.Cell(summary["run_index"], summary["platform_mode"],
-                                             summary["version_slug"]).folder / "requests.csv").read_text().splitlines()
+        rows = (finished.folder / Cell(summary["run_index"], summary["platform_mode"],
+                                       summary["version_slug"]).folder / "requests.csv").read_text().splitlines()
         metrics, requests = summary["metrics"], summary["load_tool"]["requests"]
         assert 0 < requests < len(rows), cell_id
         assert metrics["throughput"] == pytest.approx(requests / window_s)

@@ -161,6 +161,72 @@ def test_broken_records(tmp_path: Path, content: str) -> None:
         list(store.load_summaries(tmp_path, CAMPAIGN))
 
 
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        ("runs", '"3"'),
+        ("runs", "1e400"),
+        ("runs", "0"),
+        ("runs", "true"),
+        ("created_at", "5"),
+        ("created_at", '"yesterday"'),
+        ("versions", '{"baseline": 1}'),
+        ("looks", '["6"]'),
+        ("candidate_slugs", '"faster"'),
+        ("cells", '[{"run_index": "1", "platform_mode": "jvm", "version_slug": "a"}]'),
+    ],
+)
+def test_a_campaign_with_a_field_of_another_type(tmp_path: Path, where: str, value: str) -> None:
+    """The error names the file and the field, where a traceback came later."""
+    store.save_campaign(tmp_path, CAMPAIGN)
+    path = tmp_path / "campaign.json"
+    put_in(path, where, value)
+    with pytest.raises(WorkspaceError, match=rf"campaign\.json does not have the fields .*: ({where}|Out of range)"):
+        store.load_campaign(tmp_path)
+
+
+def put_in(path: Path, where: str, value: str) -> None:
+    """Takes the place of a field, as text: not all of it would be written by a JSON library."""
+    data: dict[str, Any] = json.loads(path.read_text())
+    assert where in data
+    path.write_text(json.dumps({**data, where: "PLACE"}).replace('"PLACE"', value))
+
+
+def test_a_campaign_that_counts_other_runs_than_its_cells(tmp_path: Path) -> None:
+    """A number that is only large would be counted up to, again and again."""
+    store.save_campaign(tmp_path, replace(CAMPAIGN, runs=10**9))
+    with pytest.raises(WorkspaceError, match=r"campaign\.json is damaged: runs is 1000000000, and its cells end"):
+        store.load_campaign(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "expected"),
+    [
+        ("metrics", '{"p95": "x"}', r"no cell summary .*: metrics\.p95: "),
+        ("metrics", '{"p95": NaN}', "not valid JSON: NaN is no number"),
+        ("host", '{"load": -Infinity}', "not valid JSON: -Infinity is no number"),
+        ("host", '{"load": 1e400}', "no cell summary .*: Out of range"),
+        ("phases", '{"zz": "a"}', r"no cell summary .*: phases\.zz: "),
+        ("attempt", "1.5", "no cell summary .*: attempt: "),
+        ("started_at", '"now"', "no cell summary .*: started_at: "),
+        ("host", "[" * 100_000 + "]" * 100_000, "not valid JSON"),
+    ],
+)
+def test_a_cell_with_a_field_of_another_type(tmp_path: Path, where: str, value: str, expected: str) -> None:
+    """The error names the file and the field, where a traceback came later."""
+    path = store.save_summary(tmp_path, SUMMARY)
+    put_in(path, where, value)
+    with pytest.raises(WorkspaceError, match=rf"cell-summary\.json .*{expected}"):
+        list(store.load_summaries(tmp_path, CAMPAIGN))
+
+
+def test_a_folder_in_place_of_a_cells_summary(tmp_path: Path) -> None:
+    """It is damage, and not a cell that is still to be run."""
+    (tmp_path / SUMMARY.cell.folder / "cell-summary.json").mkdir(parents=True)
+    with pytest.raises(WorkspaceError, match=r"cell-summary\.json cannot be read: Is a directory"):
+        list(store.load_summaries(tmp_path, CAMPAIGN))
+
+
 def test_unknown_fields_of_a_newer_program(tmp_path: Path) -> None:
     store.save_campaign(tmp_path, CAMPAIGN)
     path = tmp_path / "campaign.json"
