@@ -55,6 +55,7 @@ def measure_tool(options: argparse.Namespace) -> int:
     from pytest_staging.campaign.calibrating import Calibrating, LocalSite, machine_of
     from pytest_staging.model.errors import UsageProblem
     from pytest_staging.targets.local import LocalTarget
+    from pytest_staging.targets.procfs import machine_busy_seconds
 
     if not 0 < options.duration <= 3600:
         raise UsageProblem(f"--duration {options.duration:g}: needs seconds from above 0 to 3600, for example 5.")
@@ -66,7 +67,9 @@ def measure_tool(options: argparse.Namespace) -> int:
         found = _measure_there(options, tool, benchmark, path.parent)
     else:
         with target.lease("calibrate", LEASE_TIMEOUT_S):
-            measuring = Calibrating(tool, benchmark, path.parent, LocalSite(target.start), options.duration)
+            measuring = Calibrating(
+                tool, benchmark, path.parent, LocalSite(target.start, machine_busy_seconds), options.duration
+            )
             found = measuring.measure(machine_of(target.facts()), _say)
     saved = save_calibration(found, state_folder())
     if options.json:

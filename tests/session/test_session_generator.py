@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from workspaces import CALM, make_version, write_benchmark
 
 from pytest_staging import store, wiring
 from pytest_staging.campaign import noise
+from pytest_staging.cli import main
+from pytest_staging.targets import procfs
 
 NOTHING = """
 import asyncio, os, socket, sys
@@ -76,6 +79,19 @@ def test_calibrate(calibrated: tuple[Path, dict[str, str], dict[str, Any]]) -> N
     assert 0 < found["floor_ms"]["p50"] <= found["floor_ms"]["p95"] <= found["floor_ms"]["p99"]
     assert found["capacity_rps"] > 20
     assert json.loads((root / "state" / "calibration-locust.json").read_text()) == found
+
+
+def test_a_busy_machine_is_not_calibrated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """XP-06: what others took of the machine would be stored as the tool's own; the one before is kept."""
+    root = make_nothing(tmp_path / "w", generator_limits={"wait_share": 1e-9})
+    monkeypatch.setenv("STAGING_STATE_FOLDER", str(tmp_path / "state"))
+    monkeypatch.setenv("STAGING_LEASE_FOLDER", str(tmp_path / "lease"))
+    monkeypatch.setattr(procfs, "machine_busy_seconds", lambda: 1000 * time.monotonic())
+    assert main(["--root", str(root), "calibrate", "--duration", "1"]) == 1
+    assert "the machine was busy" in capsys.readouterr().err
+    assert not (tmp_path / "state").exists()
 
 
 def test_latencies_within_the_floor(calibrated: tuple[Path, dict[str, str], dict[str, Any]]) -> None:

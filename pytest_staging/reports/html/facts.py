@@ -174,7 +174,8 @@ def list_inputs(record: CampaignRecord) -> list[tuple[str, list[tuple[str, str]]
     return [
         ("Campaign", [
             ("id", one.campaign_id), ("created", one.created_at), ("seed", str(one.seed)), ("order", one.order),
-            ("runs", f"{one.runs} ({looks})"), ("target", one.target), *_hosts_named(record), ("functions", ", ".join(one.functions)),
+            ("runs", f"{one.runs} ({looks})"), ("target", one.target), *_hosts_named(record),
+            ("functions", ", ".join(one.functions)),
             ("smoke", "yes" if one.smoke else "no"), ("schema version", str(one.schema_version)),
         ]),
         ("Benchmark", [
