@@ -45,3 +45,14 @@ def workspace_of(options: argparse.Namespace) -> Workspace:
     if not root.is_dir():
         raise UsageProblem(f"--root {root} is no folder. Make it, or name the one with versions/ and benchmark/.")
     return Workspace(root)
+
+
+def write(path: Path, text: str) -> None:
+    """Whole or not at all; a link or a device (/dev/stdout) is written to, not replaced. Raises StorageError."""
+    from pytest_staging import durable
+
+    if not path.is_symlink() and (path.is_file() or not path.exists()):
+        durable.write_text(path, text)
+        return
+    with durable.storing(path), path.open("wb") as file:
+        file.write(text.encode())
