@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_staging.cli.command import add_command, workspace_of, write
+from pytest_staging.cli.command import add_command, terminal_width, workspace_of, write
 
 if TYPE_CHECKING:
     from pytest_staging.model.history import History
@@ -42,8 +42,8 @@ def run_history(options: argparse.Namespace) -> int:
         text = render_history(history)
         path = options.output or workspace.root / "history.html"
     else:
-        text = "\n".join(render_trends(history)) + "\n"
         path = options.output
+        text = "\n".join(render_trends(history, None if path else terminal_width())) + "\n"
     if path is None:
         sys.stdout.write(text)
     else:
