@@ -13,10 +13,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Protocol
 
+from pytest_staging.campaign.health import GeneratorUse, use_of
 from pytest_staging.campaign.loading import POLL_S, RunningLoad
 from pytest_staging.campaign.results import compute_metrics
 from pytest_staging.model.benchmark import Benchmark, Load, LoadShape
-from pytest_staging.model.calibration import Calibration
+from pytest_staging.model.calibration import Calibration, Responding
 from pytest_staging.model.errors import LoadFailed
 from pytest_staging.model.ports import Command, LoadCommand, LoadRequest, LoadResult, LoadTool, Process
 
@@ -37,8 +38,8 @@ class CalibrationSite(Protocol):
         """As a LoadSource says."""
         ...
 
-    def responding(self, folder: Path) -> AbstractContextManager[str]:
-        """The address of a service there that does nothing; `folder` is a place here for its log. Raises LoadFailed."""
+    def responding(self, folder: Path) -> AbstractContextManager[Responding]:
+        """A service there that does nothing; `folder` is a place here for its log. Raises LoadFailed."""
         ...
 
 
@@ -57,14 +58,17 @@ class Calibrating:
     version: str | None = None
 
     def measure(self, machine: str, say: Callable[[str], None]) -> Calibration:
-        """Floor with one user, capacity with many. Raises LoadFailed."""
+        """Floor with one user, capacity with many. Raises LoadFailed, also when others had the machine."""
         version = self.version or self.tool.version()
-        with tempfile.TemporaryDirectory(prefix="staging-calibrate-") as name, self.site.responding(Path(name)) as url:
+        with (
+            tempfile.TemporaryDirectory(prefix="staging-calibrate-") as name,
+            self.site.responding(Path(name)) as there,
+        ):
             say(f"{self.tool.name} {version}: floor, 1 user for {self.duration_s:g} s")
-            alone, _ = self._run(url, 1, Path(name, "floor"))
+            alone, _ = self._run(there, 1, Path(name, "floor"))
             users = max(MIN_USERS, self.benchmark.load.users)
             say(f"{self.tool.name} {version}: capacity, {users} users for {self.duration_s:g} s")
-            crowd, cpus = self._run(url, users, Path(name, "capacity"))
+            crowd, cpus = self._run(there, users, Path(name, "capacity"))
         metrics = compute_metrics(alone, self.duration_s)
         return Calibration(
             tool=self.tool.name,
@@ -77,10 +81,10 @@ class Calibrating:
             capacity_cpus=round(cpus, 2),
         )
 
-    def _run(self, url: str, users: int, folder: Path) -> tuple[LoadResult, float]:
+    def _run(self, there: Responding, users: int, folder: Path) -> tuple[LoadResult, float]:
         """Its result, and the CPUs that it used."""
         folder.mkdir()
-        asked = LoadRequest(base_url=url, load=self._load(users), bodies=self._bodies(), folder=folder)
+        asked = LoadRequest(base_url=there.url, load=self._load(users), bodies=self._bodies(), folder=folder)
         request = self.site.placed(asked, self.folder)
         load = self.tool.build_command(request)
         process = self.site.start(load, request)
@@ -88,13 +92,19 @@ class Calibrating:
             running = RunningLoad(load, process, lambda: None)
             warm_at_s = running.await_ready() + WARM_UP_S
             running.await_instant(warm_at_s)
+            began_s, before = time.monotonic(), there.look()
             use = running.watch_use(warm_at_s + self.duration_s)
+            seconds, after = time.monotonic() - began_s, there.look()
             running.await_end()
         finally:
             process.stop(0.0)
         result = self.tool.parse_output(request, warm_at_s, warm_at_s + self.duration_s)
         if result.failures or not result.requests:
             raise LoadFailed(f"{self.tool.name} did not get its answers from a service that does nothing", str(result))
+        theirs = use_of(before[0], after[0], seconds, None)
+        busy = None if before[1] is None or after[1] is None else (after[1] - before[1]) / seconds
+        if reason := busy_reason(use, theirs, busy, self.benchmark.load.generator_limits.wait_share):
+            raise LoadFailed(reason)
         return result, use.cpus or 0.0
 
     def _load(self, users: int) -> Load:
@@ -115,9 +125,10 @@ class Calibrating:
 
 @dataclass(frozen=True)
 class LocalSite:
-    """This machine; `run` starts a program here."""
+    """This machine; `run` starts a program here, `busy_s` says how long its CPUs have been busy."""
 
     run: Callable[[Command], Process]
+    busy_s: Callable[[], float | None]
 
     def placed(self, request: LoadRequest, folder: Path) -> LoadRequest:
         """Here, where all the files are."""
@@ -128,7 +139,7 @@ class LocalSite:
         return self.run(load.command)
 
     @contextmanager
-    def responding(self, folder: Path) -> Iterator[str]:
+    def responding(self, folder: Path) -> Iterator[Responding]:
         """As the Protocol says."""
         port_file, log = folder / "port", folder / "responder.log"
         processes = max(1, (os.cpu_count() or 1) // 2)
@@ -140,9 +151,28 @@ class LocalSite:
                 if process.poll() is not None or time.monotonic() > deadline:
                     raise LoadFailed("the service that does nothing did not start", log.read_text())
                 time.sleep(POLL_S)
-            yield f"http://127.0.0.1:{port_file.read_text()}"
+            url = f"http://127.0.0.1:{port_file.read_text()}"
+            yield Responding(url=url, look=lambda: (process.cpu_time(), self.busy_s()))
         finally:
             process.stop(0.0)
+
+
+def busy_reason(tool: GeneratorUse, service: GeneratorUse, busy: float | None, limit: float) -> str | None:
+    """Why the load says nothing of the tool, or None; `busy` are the CPUs of the machine that anything used.
+
+    At its capacity a tool and the service wait for each other's CPU too, also on an idle machine. So only as much of
+    their waiting counts as others used.
+    """
+    if busy is None or tool.cpus is None or service.cpus is None or tool.waited is None or service.waited is None:
+        return None
+    lost = min(tool.waited + service.waited, busy - tool.cpus - service.cpus)
+    if lost <= limit:
+        return None
+    return (
+        f"the machine was busy: in each second of load, the tool and the service that does nothing waited {lost:.2f} s "
+        f"for CPUs that others had, and load.generator_limits.wait_share allows {limit:g}. Nothing was stored. Stop "
+        "what else runs there, and calibrate again"
+    )
 
 
 def machine_of(facts: Mapping[str, Any]) -> str:

@@ -38,6 +38,7 @@ class CampaignRequest:
     seed: int | None = None
     order: str = ORDERS[0]
     smoke: bool = False
+    hosts: str = ""
     required_modes: Collection[str] = field(default=contract.REQUIRED_MODES)
     policy_api: str | None = None
     policy_presets: tuple[str, Mapping[str, str]] | None = None
@@ -108,6 +109,7 @@ def plan_campaign(
         smoke=request.smoke,
         target=target.name,
         target_files=target.pin() if isinstance(target, PinningTarget) else {},
+        hosts=request.hosts,
         benchmark_path=workspace.shown(path),
         benchmark_sha256=durable.hash_file(path),
         benchmark_files=pin_files(path.parent, store.benchmark_inputs(benchmark)),

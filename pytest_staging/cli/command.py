@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,3 +54,19 @@ def workspace_of(options: argparse.Namespace) -> Workspace:
     if not root.is_dir():
         raise UsageProblem(f"--root {root} is no folder. Make it, or name the one with versions/ and benchmark/.")
     return Workspace(root)
+
+
+def terminal_width() -> int | None:
+    """Columns of the terminal that reads the output; None for a pipe or a file, which takes lines as they are."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def write(path: Path, text: str) -> None:
+    """Whole or not at all; a link or a device (/dev/stdout) is written to, not replaced. Raises StorageError."""
+    from pytest_staging import durable
+
+    if not path.is_symlink() and (path.is_file() or not path.exists()):
+        durable.write_text(path, text)
+        return
+    with durable.storing(path), path.open("wb") as file:
+        file.write(text.encode())

@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from pytest_staging.cli.command import add_command, workspace_of
+from pytest_staging.cli.command import add_command, terminal_width, workspace_of
 
 
 def add_commands(commands: Any) -> None:
@@ -37,6 +37,6 @@ def run_compare(options: argparse.Namespace) -> int:
         return 1 if obstacles else 0
     if obstacles:
         raise NotComparable(options.first, options.second, obstacles)
-    for line in render_beside(put_beside(first, second)):
+    for line in render_beside(put_beside(first, second), terminal_width()):
         print(line)
     return 0

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_staging.cli.command import add_command, workspace_of
+from pytest_staging.cli.command import add_command, terminal_width, workspace_of, write
 
 if TYPE_CHECKING:
     from pytest_staging.model.history import History
@@ -30,7 +30,6 @@ def add_commands(commands: Any) -> None:
 
 
 def run_history(options: argparse.Namespace) -> int:
-    from pytest_staging import durable
     from pytest_staging.campaign.history import load_history
     from pytest_staging.reports.html import PIP, missing_packages, render_history
     from pytest_staging.reports.trends import render_trends
@@ -43,12 +42,12 @@ def run_history(options: argparse.Namespace) -> int:
         text = render_history(history)
         path = options.output or workspace.root / "history.html"
     else:
-        text = "\n".join(render_trends(history)) + "\n"
         path = options.output
+        text = "\n".join(render_trends(history, None if path else terminal_width())) + "\n"
     if path is None:
         sys.stdout.write(text)
     else:
-        durable.write_text(path, text)
+        write(path, text)
         print(f"wrote {workspace.shown(path)}")
     if missing:
         print(f"staging-manager: steps and drifts are not looked for without ruptures: {PIP}", file=sys.stderr)

@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_staging.cli.command import add_command, workspace_of
+from pytest_staging.cli.command import add_command, workspace_of, write
 
 if TYPE_CHECKING:
     from pytest_staging.model.record import CampaignRecord
@@ -76,17 +76,6 @@ def renderer_of(name: str) -> Callable[[CampaignRecord], str]:
     module, function = RENDERERS[name]
     render: Callable[[CampaignRecord], str] = getattr(import_module(f"pytest_staging.reports.{module}"), function)
     return render
-
-
-def write(path: Path, text: str) -> None:
-    """Whole or not at all; a link or a device (/dev/stdout) is written to, not replaced. Raises StorageError."""
-    from pytest_staging import durable
-
-    if not path.is_symlink() and (path.is_file() or not path.exists()):
-        durable.write_text(path, text)
-        return
-    with durable.storing(path), path.open("wb") as file:
-        file.write(text.encode())
 
 
 def show(path: Path) -> int:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from pytest_staging.model.benchmark import STRICT
+from pytest_staging.model.ports import CpuTime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,3 +29,14 @@ class Calibration:
     processes: int = 1
     generator: str | None = None
     schema_version: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Responding:
+    """A service that does nothing, while it runs.
+
+    `look` gives its CPU times so far, and the seconds in which the CPUs of its machine were busy; None: not told.
+    """
+
+    url: str
+    look: Callable[[], tuple[CpuTime | None, float | None]]

@@ -58,6 +58,7 @@ class Campaign:
     `benchmark_path` is relative to the workspace when it lies inside, so that a moved workspace can go on.
     `looks` are the numbers of runs at which a campaign with `--runs auto` may stop; empty for a fixed number.
     `target_files` are files of the workspace that the target reads (SHA-256), such as compose files.
+    `hosts` are the names that --staging-hosts gave, with commas; empty for all. A resume may go on with others.
     `policy_presets` maps versions to the throughput presets under which they are measured, at the API `policy_api`.
     """
 
@@ -81,6 +82,7 @@ class Campaign:
     cells: tuple[Cell, ...]
     looks: tuple[int, ...] = ()
     target_files: Mapping[str, str] = field(default_factory=dict)
+    hosts: str = ""
     policy_api: str | None = None
     policy_presets: Mapping[str, str] = field(default_factory=dict)
     schema_version: int = CAMPAIGN_SCHEMA_VERSION

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pytest_staging.model.record import CampaignRecord
 from pytest_staging.reports.cases import subject, verdict_outcome
-from pytest_staging.reports.markdown import render_headline, render_missing, render_table, show_verdict
+from pytest_staging.reports.markdown import escape, render_headline, render_missing, render_table, show_verdict
 
 SUMMARY_BYTES = 1024 * 1024
 """What GitHub takes of one step's summary; it refuses a longer one whole."""
@@ -36,18 +35,18 @@ def _lines(aggregate: Mapping[str, Any]) -> Iterator[str]:
     yield f"## {against} against {aggregate['baseline_slug']}"
     yield ""
     for line in render_headline(aggregate):
-        yield from (_safe(line), "")
+        yield from (escape(line), "")
     yield from render_table(aggregate).splitlines()
     yield ""
     if not aggregate["smoke"]:
         yield from ("### Reasons", "")
         yield from (
-            f"- `{subject(row)}`: {show_verdict(row)}: {_safe(row['reason'])}"
+            f"- `{subject(row)}`: {show_verdict(row)}: {escape(row['reason'])}"
             for row in sorted(aggregate["rows"], key=_urgency)
         )
         yield ""
     if missing := render_missing(aggregate["missing"]):
-        yield from ("### Missing", "", *(f"- {_safe(line)}" for line in missing), "")
+        yield from ("### Missing", "", *(f"- {escape(line)}" for line in missing), "")
     yield f"Campaign `{aggregate['campaign_id']}`"
     yield ""
 
@@ -110,9 +109,3 @@ def _data(text: str) -> str:
 
 def _property(text: str) -> str:
     return _data(text).replace(":", "%3A").replace(",", "%2C")
-
-
-def _safe(text: str) -> str:
-    """In one line, and nothing of it is markup: reasons quote what services said."""
-    flat = " ".join(text.split())
-    return re.sub(r"([\\`*_\[\]|~#@])", r"\\\1", flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -56,18 +57,25 @@ def render_report(aggregate: Mapping[str, Any]) -> str:
     """`aggregate-comparison.md`, whole."""
     against = ", ".join(aggregate["candidate_slugs"])
     lines = [f"# Campaign {aggregate['campaign_id']}: {against} against {aggregate['baseline_slug']}", ""]
-    lines += [f"{line}\n" for line in render_headline(aggregate)]
+    lines += [f"{escape(line)}\n" for line in render_headline(aggregate)]
     lines += ["Medians over runs; ratio is candidate to baseline (Hodges-Lehmann over blocks).", ""]
     lines += [render_table(aggregate), ""]
     lines += ["## Reasons", ""]
     lines += [
-        f"- {row['candidate_slug']} {row['platform_mode']} {row['metric']}: {show_verdict(row)}: {row['reason']}"
+        f"- {row['candidate_slug']} {row['platform_mode']} {row['metric']}: {show_verdict(row)}: "
+        + escape(row["reason"])
         for row in aggregate["rows"]
     ]
     missing = render_missing(aggregate["missing"])
     if missing:
-        lines += ["", "## Missing", "", *[f"- {line}" for line in missing]]
+        lines += ["", "## Missing", "", *[f"- {escape(line)}" for line in missing]]
     return "\n".join(lines) + "\n"
+
+
+def escape(text: str) -> str:
+    """In one line, and nothing of it is markup: reasons quote what services said."""
+    flat = " ".join(text.split())
+    return re.sub(r"([\\`*_\[\]|~#@])", r"\\\1", flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
 
 
 def render_headline(aggregate: Mapping[str, Any]) -> list[str]:

@@ -38,6 +38,12 @@ def render_fitted(aggregate: Mapping[str, Any], width: int | None) -> list[str]:
     return apart if _fits(apart, width) else [line for row in aggregate["rows"] for line in _listed(row, width)]
 
 
+def table_or_list(table: str, listed: Iterator[str], width: int | None) -> list[str]:
+    """The table where it has room, and else the list. None: the table."""
+    lines = table.splitlines()
+    return lines if width is None or _fits(lines, width) else [*listed]
+
+
 def wrap(text: str, width: int | None, indent: str = "") -> list[str]:
     """One paragraph in lines of at most `width`; a word that is longer is broken."""
     flat = " ".join(text.split())

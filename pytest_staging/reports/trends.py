@@ -6,25 +6,34 @@ from collections.abc import Iterator
 
 from pytest_staging.model.history import Change, History, Trend
 from pytest_staging.reports.markdown import NOTHING, show_value
+from pytest_staging.reports.terminal import table_or_list, wrap
 
 
-def render_trends(history: History) -> Iterator[str]:
-    """Lines: promotions, a row per metric with its first and latest median and what changed, what was left out."""
+def render_trends(history: History, width: int | None = None) -> Iterator[str]:
+    """Lines: promotions, a row per metric with its first and latest median and what changed, what was left out.
+
+    With the `width` of a terminal no line is longer; steps and drifts stand below the table. None: a pipe or a file.
+    """
     yield f"campaigns: {len(history.campaigns)}, promotions: {len(history.promotions)}"
     for one in history.promotions:
         by = f" by campaign {one.campaign_id}" if one.campaign_id else ""
-        yield f"promoted {one.at}: {one.slug} in place of {one.replaced or 'none'}{by}"
+        yield from wrap(f"promoted {one.at}: {one.slug} in place of {one.replaced or 'none'}{by}", width)
     if history.trends:
         yield ""
-        yield _table(history)
+        yield from table_or_list(_table(history, beside=width is None), _list(history, width), width)
+        if width is not None and any(trend.changes for trend in history.trends):
+            yield ""
+            yield from _changes(history, width)
     boundaries = list(describe_boundaries(history))
     if boundaries:
         yield ""
-        yield from (f"Note: {line}" for line in boundaries)
+        for line in boundaries:
+            yield from wrap(f"Note: {line}", width)
     if history.left_out:
         yield ""
         yield "Left out:"
-        yield from (f"  {name}: {reason}" for name, reason in history.left_out)
+        for name, reason in history.left_out:
+            yield from wrap(f"{name}: {reason}", width, "  ")
 
 
 def describe_boundaries(history: History) -> Iterator[str]:
@@ -48,13 +57,29 @@ def describe_change(change: Change, trend: Trend, history: History) -> str:
     return f"step {size} ({word}) at {end}{promoted}"
 
 
-def _table(history: History) -> str:
+def _table(history: History, beside: bool) -> str:
+    """`beside`: with steps and drifts in a last column."""
     from tabulate import tabulate
 
-    heads = ["target", "mode", "metric", "n", "first", "latest", "change", "steps and drifts"]
-    rows = [_row(trend, history) for trend in history.trends]
-    sides = ["left", "left", "left", "right", "right", "right", "right", "left"]
+    count = 8 if beside else 7
+    heads = ["target", "mode", "metric", "n", "first", "latest", "change", "steps and drifts"][:count]
+    rows = [_row(trend, history)[:count] for trend in history.trends]
+    sides = ["left", "left", "left", "right", "right", "right", "right", "left"][:count]
     return str(tabulate(rows, heads, tablefmt="github", disable_numparse=True, colalign=sides))
+
+
+def _list(history: History, width: int | None) -> Iterator[str]:
+    for trend in history.trends:
+        target, mode, metric, count, first, latest, change, _ = _row(trend, history)
+        yield from wrap(f"{target} {mode} {metric}: {change}", width)
+        yield from wrap(f"{first} to {latest}, n {count}", width, "  ")
+
+
+def _changes(history: History, width: int) -> Iterator[str]:
+    for trend in history.trends:
+        for one in trend.changes:
+            where = f"{trend.target} {trend.platform_mode} {trend.metric}"
+            yield from wrap(f"{where}: {describe_change(one, trend, history)}", width)
 
 
 def _row(trend: Trend, history: History) -> list[str]:

@@ -47,6 +47,7 @@ def read_request(config: pytest.Config) -> CampaignRequest:
         seed=None if option.staging_seed is None else parse_seed(option.staging_seed),
         order=order,
         smoke=option.staging_smoke,
+        hosts=",".join(option.staging_hosts),
         required_modes=list(config.getini("staging_required_modes")) or REQUIRED_MODES,
         policy_api=policy_api_of(config),
         policy_presets=_policy_presets(config),

@@ -160,8 +160,8 @@ class GeneratorHost:
                 sync_tree(self.host.connection, stage, self.work, deadline_s=SYNC_DEADLINE_S)
 
     @contextmanager
-    def responding(self, program: Path, log: Path) -> Iterator[str]:
-        """The address there of what `program` serves. Raises LoadFailed."""
+    def responding(self, program: Path, log: Path, env: Mapping[str, str]) -> Iterator[tuple[str, int]]:
+        """The address there of what `program` serves, and its process; `env` marks all of it. Raises LoadFailed."""
         connection, folder = self.host.connection, f"{self.host.root}/load"
         there, port_file = f"{folder}/{program.name}", f"{folder}/port"
         with self.named():
@@ -170,13 +170,13 @@ class GeneratorHost:
             processes = str(max(1, int(str(self.facts()["cpus"] or 1)) // 2))
             argv = [*MERGED, self._python, "-I", there, port_file, processes]
             streamed = StreamedLog(log)
-            process = connection.start(argv, cwd=folder, env=self.marks, on_stdout=streamed.receive)
+            process = connection.start(argv, cwd=folder, env={**env, **self.marks}, on_stdout=streamed.receive)
         try:
             arguments = (port_file, str(process.pid))
             waited = connection.run_script(AWAIT, *arguments, deadline_s=ASK_S)
             if not waited.stdout.strip().isdigit():
                 raise LoadFailed(f"generator {self.name}: the service that does nothing did not start", log.read_text())
-            yield f"http://127.0.0.1:{waited.stdout.decode().strip()}"
+            yield f"http://127.0.0.1:{waited.stdout.decode().strip()}", process.pid
         finally:
             process.stop(0.0)
             streamed.close()

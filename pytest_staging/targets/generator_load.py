@@ -6,7 +6,7 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -33,8 +33,8 @@ MAX_CLOCK_STEP_S = 0.05
 RESULT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]*")
 # $1 a file, $2 what it is to hold; it appears whole.
 _PUT = 'printf %s "$2" >"$1.tmp" && mv -f "$1.tmp" "$1"'
-# Prints CPU ticks per process, nanoseconds of waiting per thread, and the unit.
-_CPU = (
+# Prints CPU ticks per process, nanoseconds of waiting per thread, and the unit; then the ticks of the whole machine.
+CPU = (
     MEMBERS
     + r"""
 echo "unit $(getconf CLK_TCK 2>/dev/null)"
@@ -42,7 +42,9 @@ for pid in $pids; do
   { read -r line <"/proc/$pid/stat"; } 2>/dev/null || continue
   set -- ${line##*) }; shift 11; echo "ticks $(($1 + $2 + $3 + $4))"
   cat "/proc/$pid"/task/*/schedstat 2>/dev/null | while read -r _ waited _; do echo "waited $waited"; done
-done; true
+done
+read -r _ user nice sys _ _ irq soft steal _ </proc/stat && echo "busy $((user + nice + sys + irq + soft + steal))"
+true
 """
 )
 # $1 a folder.
@@ -106,7 +108,7 @@ class GeneratorRun:
         """Of the group so far. Raises ConnectionLost."""
         assert self._process
         mark = f"{LOAD_MARK}={self.mark}"
-        text = self._run(_CPU, mark, str(self._process.pid), what="looking at the load tool")
+        text = self._run(CPU, mark, str(self._process.pid), what="looking at the load tool")
         return parse_cpu(text)
 
     def await_file(self, name: str, deadline_s: float) -> float:
@@ -256,14 +258,26 @@ class GeneratorLoad:
 
 def parse_cpu(text: str) -> CpuTime | None:
     """Sums of what the script prints; None when no process was there."""
-    ticks, waits, unit = list[int](), list[int](), 100
-    for line in text.splitlines():
-        name, _, value = line.partition(" ")
-        if value.isdecimal():
-            if name == "unit":
-                unit = int(value)
-            else:
-                (ticks if name == "ticks" else waits).append(int(value))
-    if not ticks:
+    found = _numbers(text)
+    if not found["ticks"]:
         return None
-    return CpuTime(used_s=sum(ticks) / unit, waited_s=sum(waits) / 1e9 if waits else None)
+    waits = found["waited"]
+    return CpuTime(used_s=sum(found["ticks"]) / _unit(found), waited_s=sum(waits) / 1e9 if waits else None)
+
+
+def parse_busy(text: str) -> float | None:
+    """Seconds in which the machine's CPUs were busy, out of the same."""
+    found = _numbers(text)
+    return sum(found["busy"]) / _unit(found) if found["busy"] else None
+
+
+def _numbers(text: str) -> Mapping[str, list[int]]:
+    found: dict[str, list[int]] = {"unit": [], "ticks": [], "waited": [], "busy": []}
+    for name, _, value in (line.partition(" ") for line in text.splitlines()):
+        if name in found and value.isdecimal():
+            found[name].append(int(value))
+    return found
+
+
+def _unit(found: Mapping[str, list[int]]) -> int:
+    return next(iter(found["unit"]), 100)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
@@ -9,11 +10,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pytest_staging.model.calibration import Responding
 from pytest_staging.model.errors import HOST_GONE, LeaseLost, StagingError, ToolMissing, ToolUnsupported
 from pytest_staging.model.placing import Need, Place
-from pytest_staging.model.ports import LoadCommand, LoadRequest
+from pytest_staging.model.ports import CpuTime, LoadCommand, LoadRequest
+from pytest_staging.ssh.files import QUICK_S
 from pytest_staging.targets.generator_host import Fit, GeneratorHost
-from pytest_staging.targets.generator_load import CELL, GeneratorLoad, GeneratorRun
+from pytest_staging.targets.generator_load import (
+    CELL,
+    CPU,
+    LOAD_MARK,
+    GeneratorLoad,
+    GeneratorRun,
+    parse_busy,
+    parse_cpu,
+)
 from pytest_staging.targets.remote_lease import HeldLease, take_lease
 
 T = TypeVar("T")
@@ -77,11 +88,19 @@ class Generators:
         return GeneratorLoad(runs, load, request.folder, [Path(self._counterpart(path)).name for path in load.inputs])
 
     @contextmanager
-    def responding(self, folder: Path) -> Iterator[str]:
-        """The address of a service that does nothing, for the one host. Raises LoadFailed, and as `placed`."""
+    def responding(self, folder: Path) -> Iterator[Responding]:
+        """A service that does nothing, for the one host. Raises LoadFailed, and as `placed`."""
         (host,) = self.hosts
-        with host.responding(self._tools / RESPONDER, folder / "responder.log") as url:
-            yield url
+        mark = uuid.uuid4().hex
+
+        def look() -> tuple[CpuTime | None, float | None]:
+            with host.named():
+                said = host.host.connection.run_script(CPU, f"{LOAD_MARK}={mark}", str(pid), deadline_s=QUICK_S)
+            text = said.stdout.decode(errors="replace")
+            return parse_cpu(text), parse_busy(text)
+
+        with host.responding(self._tools / RESPONDER, folder / "responder.log", {LOAD_MARK: mark}) as (url, pid):
+            yield Responding(url=url, look=look)
 
     def facts(self) -> Sequence[Mapping[str, Any]]:
         places = {place.name: place for place in self._places}

@@ -74,6 +74,16 @@ def cpu_seconds(pids: list[int]) -> float | None:
     return sum(ticks) / os.sysconf("SC_CLK_TCK") if ticks else None
 
 
+def machine_busy_seconds() -> float | None:
+    """In which the CPUs of this machine ran anything, or another machine on the same hardware had them."""
+    with suppress(OSError, ValueError):
+        user, nice, system, _idle, _iowait, *others = map(
+            int, (PROC / "stat").read_text().split("\n", 1)[0].split()[1:9]
+        )
+        return (user + nice + system + sum(others)) / os.sysconf("SC_CLK_TCK")
+    return None
+
+
 def cpu_wait_seconds(pids: list[int]) -> float | None:
     """Time in which their threads were ready to run and had no CPU; None where the kernel does not count it."""
     waits = []

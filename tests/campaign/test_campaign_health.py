@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from pytest_staging.campaign.calibrating import busy_reason
 from pytest_staging.campaign.health import GeneratorUse, unhealthy_reason, use_of
 from pytest_staging.model.benchmark import GeneratorLimits, Load, LoadShape
 from pytest_staging.model.calibration import Calibration
@@ -23,6 +24,10 @@ CALIBRATION = Calibration(
 def reason(result: LoadResult = RESULT, use: GeneratorUse = CALM, load: Load = LOAD,
            calibration: Calibration | None = CALIBRATION) -> str | None:
     return unhealthy_reason(result, use, load, calibration)
+
+
+def used(cpus: float | None, waited: float | None) -> GeneratorUse:
+    return GeneratorUse(cpus=cpus, waited=waited, cpus_usable=2.0)
 
 
 def test_a_healthy_cell() -> None:
@@ -77,3 +82,25 @@ def test_within_the_floor(result: LoadResult) -> None:
     """XP-06: a latency that the tool has against nothing at all says nothing about the service."""
     assert "own floor of 0.4 ms" in (reason(result) or "")
     assert reason(result, calibration=None) is None
+
+
+@pytest.mark.parametrize(
+    ("tool", "service", "busy", "refused"),
+    [
+        (used(1.0, 0.4), used(0.9, 0.5), 2.0, False),
+        (used(0.5, 0.4), used(0.3, 0.5), 2.0, True),
+        (used(0.5, 0.1), used(0.3, 0.1), 2.0, False),
+        (used(0.5, 0.8), used(0.3, 0.5), 0.9, False),
+        (used(0.5, 0.8), used(0.3, 0.5), None, False),
+        (used(0.5, None), used(0.3, 0.5), 2.0, False),
+        (used(None, None), used(0.3, 0.5), 2.0, False),
+    ],
+    ids=["each other", "others", "short", "nobody else", "machine not told", "waiting not told", "tool not told"],
+)
+def test_a_calibration_on_a_busy_machine(
+    tool: GeneratorUse, service: GeneratorUse, busy: float | None, refused: bool
+) -> None:
+    """XP-06: waiting counts as far as others had the CPUs: at its capacity the tool waits on an idle machine too."""
+    said = busy_reason(tool, service, busy, 0.5)
+    assert (said is not None) is refused
+    assert said is None or "waited 0.90 s for CPUs that others had" in said

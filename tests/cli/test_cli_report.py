@@ -172,6 +172,15 @@ def test_an_output_that_is_no_file_is_written_to(root, tmp_path):
     assert call(root, "c", "--format", "md", "--output", str(tmp_path)) == 1
 
 
+def test_history_keeps_a_link_too(root, tmp_path, capsys):
+    """XP-04: --output writes to where a link or /dev/stdout leads, as in `report`."""
+    target, link = tmp_path / "real.txt", tmp_path / "link.txt"
+    link.symlink_to(target)
+    assert main(["--root", str(root), "history", "--output", str(link)]) == 0
+    assert link.is_symlink()
+    assert target.read_text().startswith("campaigns: 1")
+
+
 def test_a_changed_benchmark_is_refused(root, tmp_path):
     """SM-11: a report with another benchmark than the pinned one fails and names the file, without a traceback."""
     other = tmp_path / "w"

@@ -162,6 +162,31 @@ def test_intervals_that_lie_apart_are_told() -> None:
     assert any("apart" in line for line in "\n".join(render_beside(data)).splitlines())
 
 
+@pytest.mark.parametrize("width", [80, 40])
+def test_nothing_is_wider_than_the_terminal(width: int) -> None:
+    """XP-04: both sides of each row below one another, and nothing is cut off."""
+    data = put_beside(make_record(10), make_record(10, campaign_id="d", change=slower()))
+    lines = [*render_beside(data, width)]
+    assert max(map(len, lines)) <= width
+    assert any(line.startswith("| baseline ") for line in lines) is (width == 80), "this one has room"
+    place = lines.index("fast jvm p95: intervals apart")
+    assert lines[place + 1].startswith("  A ")
+    assert lines[place + 1].endswith("): pass")
+    assert lines[place + 2].endswith("): regression")
+
+
+def test_the_command_asks_the_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """XP-04: a pipe gets the whole table, a terminal what it has room for."""
+    copy_as(tmp_path, "a")
+    copy_as(tmp_path, "b")
+    monkeypatch.setenv("COLUMNS", "80")
+    assert max(map(len, run(capsys, tmp_path, "a", "b")[1].splitlines())) > 80
+    monkeypatch.setattr("pytest_staging.cli.compare.terminal_width", lambda: 80)
+    assert max(map(len, run(capsys, tmp_path, "a", "b")[1].splitlines())) <= 80
+
+
 def test_other_baselines_and_snapshots_are_noted() -> None:
     """XP-04: after a promotion the ratios have another denominator; a changed snapshot is another version."""
     first = make_record(3)

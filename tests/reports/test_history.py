@@ -107,6 +107,18 @@ def test_the_table_says_it_in_a_line(past: History) -> None:
     assert "broken:" in text
 
 
+@pytest.mark.parametrize("width", [100, 80, 40])
+def test_nothing_is_wider_than_the_terminal(past: History, width: int) -> None:
+    """XP-04: steps and drifts stand below the table there; where that is too wide still, a list tells the same."""
+    lines = [*render_trends(past, width)]
+    assert max(map(len, lines)) <= width
+    text = " ".join(" ".join(lines).split())
+    assert "local jvm p95: step ×0.796 (better)" in text
+    assert "(better) at campaign-08, after the promotion of cand-07" in text
+    assert any(line.startswith("| local") for line in lines) is (width > 40)
+    assert (", n 4" in text) is (width == 40)
+
+
 def test_the_page_shows_it(past: History, tmp_path: Path) -> None:
     """XP-04: offline, wide and narrow: no request, no complaint; all points, promotions and flags are there."""
     page_text = render_history(past)

@@ -23,6 +23,7 @@ from pytest_staging.model.errors import ToolMissing, WorkspaceError
 from pytest_staging.reports.html import forest, missing_packages, phases, points, render_html
 from pytest_staging.store import Workspace
 
+POLICY = {"policy_api": "http://127.0.0.1:8099", "policy_presets": {"baseline": "conservative", "fast": "aggressive"}}
 DATA = Path(__file__).parent / "data"
 RECORDED = sorted(DATA.glob("v*"))
 
@@ -102,13 +103,28 @@ def test_it_says_what_was_compared_where_and_with_what() -> None:
     for fact in (*facts, "0" * 64, "f" * 64, "a" * 64, "sha256:" + "b" * 64):
         assert fact in text, fact
     assert "pytest --staging-campaign --baseline baseline --candidate fast --runs 6 --staging-seed 1" in text
+    assert "interval_s 0.5, timeout_s 2.0" in text
+
+
+def test_it_names_every_input_that_changes_what_is_measured() -> None:
+    """XP-04: hosts, presets and the target's files are shown, and the printed command asks for the same again."""
+    files = {"deploy/compose.yaml": "c" * 64}
+    record = make_record(6, target="compose:lab", target_files=files, hosts="lab-1,lab-2", **POLICY)
+    text = text_of(record)
+    for fact in ("deploy/compose.yaml sha256 " + "c" * 64, "hosts asked for lab-1,lab-2", "preset of fast aggressive"):
+        assert fact in text, fact
+    assert "--staging-target compose:lab" in text
+    assert "--staging-hosts lab-1,lab-2" in text
+    assert (
+        "--staging-policy-api http://127.0.0.1:8099 --staging-policy-preset conservative,fast=aggressive" in text
+    )
 
 
 def test_the_commands_it_gives_are_the_programs_own(pytestconfig: pytest.Config) -> None:
     """XP-04: a renamed option is found where the report prints it."""
     from pytest_staging.reports.html.facts import list_commands
 
-    lines = [command for _, command in list_commands(make_record(6, order="fixed", smoke=True))]
+    lines = [command for _, command in list_commands(make_record(6, order="fixed", smoke=True, hosts="a", **POLICY))]
     known = set(vars(pytestconfig.option))
     for word in lines[0].split():
         if word.startswith("--"):

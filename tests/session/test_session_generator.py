@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from workspaces import CALM, make_version, write_benchmark
 
 from pytest_staging import store, wiring
 from pytest_staging.campaign import noise
+from pytest_staging.cli import main
+from pytest_staging.targets import procfs
 
 NOTHING = """
 import asyncio, os, socket, sys
@@ -78,6 +81,19 @@ def test_calibrate(calibrated: tuple[Path, dict[str, str], dict[str, Any]]) -> N
     assert json.loads((root / "state" / "calibration-locust.json").read_text()) == found
 
 
+def test_a_busy_machine_is_not_calibrated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """XP-06: what others took of the machine would be stored as the tool's own; the one before is kept."""
+    root = make_nothing(tmp_path / "w", generator_limits={"wait_share": 1e-9})
+    monkeypatch.setenv("STAGING_STATE_FOLDER", str(tmp_path / "state"))
+    monkeypatch.setenv("STAGING_LEASE_FOLDER", str(tmp_path / "lease"))
+    monkeypatch.setattr(procfs, "machine_busy_seconds", lambda: 1000 * time.monotonic())
+    assert main(["--root", str(root), "calibrate", "--duration", "1"]) == 1
+    assert "the machine was busy" in capsys.readouterr().err
+    assert not (tmp_path / "state").exists()
+
+
 def test_latencies_within_the_floor(calibrated: tuple[Path, dict[str, str], dict[str, Any]]) -> None:
     """XP-06: a service that cannot be told from nothing is neither fast nor slow."""
     root, env, _ = calibrated
@@ -96,7 +112,10 @@ def test_latencies_within_the_floor(calibrated: tuple[Path, dict[str, str], dict
 
 
 def test_noise_of_a_service_of_ones_own(tmp_path: Path) -> None:
-    """XP-06: `calibrate --noise` measures equal cells of the user's service, and names what the tool cannot tell."""
+    """XP-06: `calibrate --noise` measures equal cells of the user's service, and names what the tool cannot tell.
+
+    The benchmark's own tool is another one, with a script that wrk could not run.
+    """
     root = make_small(tmp_path / "w", duration_s=1.0)
     given = ["calibrate", "--noise", "--cells", "4", "--tool", "wrk", "--mode", "native", "--json"]
     command = [sys.executable, "-m", "pytest_staging", *given]
@@ -106,15 +125,25 @@ def test_noise_of_a_service_of_ones_own(tmp_path: Path) -> None:
     assert {one["metric"] for one in found["noise"]} == {"p95", "throughput"}
     assert all(0 < one["deviation"] < 5 for one in found["noise"])
     assert found["warm_up_s"] is None
+    assert (found["cells"], found["cells_invalid"], found["proposal"]) == (4, 0, None)
+    assert "does not tell when each request was sent" in found["no_proposal"]
     assert not (root / "campaigns").exists() or list((root / "campaigns").iterdir()) == []
-    for bad in (["--cells", "3"], ["--mode", "jmv"], ["--version", "bazeline"]):
+    for bad in (["--cells", "3"], ["--mode", "jmv"], ["--version", "bazeline"], ["--duration", "2"]):
         done = subprocess.run([*command, *bad], cwd=root, env=environment(root), capture_output=True, timeout=300)
         assert done.returncode == 2
 
 
+@pytest.mark.parametrize("flag", ["--version", "--mode", "--cells"])
+def test_what_goes_with_noise_only(tmp_path: Path, capsys: pytest.CaptureFixture[str], flag: str) -> None:
+    """XP-06: an option that would change nothing is refused."""
+    root = make_small(tmp_path / "w")
+    assert main(["--root", str(root), "calibrate", flag, "20"]) == 2
+    assert f"{flag} goes with --noise" in capsys.readouterr().err
+
+
 def test_the_warm_up_of_a_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """XP-06: one long cell from the first request on says when a fresh service is steady."""
-    root = make_small(tmp_path / "w", duration_s=0.5)
+    root = make_small(tmp_path / "w", duration_s=1.0, locust=True)
     monkeypatch.setenv("STAGING_LEASE_FOLDER", str(tmp_path / "lease"))
     monkeypatch.setattr(noise, "LONG_S", 12.0)
     path = root / "benchmark" / "benchmark.yaml"
@@ -128,6 +157,6 @@ def test_the_warm_up_of_a_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     cells, other_s = study.measure()
     assert len(cells) == 4
     assert other_s > 0
-    halves = study.halves()
+    halves = study.halves(cells)
     assert halves is not None
     assert all(first and second for first, second in halves)

@@ -203,6 +203,7 @@ def test_hosts_that_are_named(lab: Lab, tmp_path: Path) -> None:
     result = run_campaign(root, *AUTO, "--staging-hosts", "vm-3,vm-1", "--staging-smoke")
     assert "2 workers" in result.stdout, result.stdout
     assert set(intervals_by_host(root)) <= {"vm-1", "vm-3"}
+    assert read_campaign(root)["hosts"] == "vm-3,vm-1", "a report asks for the same again"
     result = run_campaign(root, *SSH, "--staging-hosts", "vm-33", campaign_id="d")
     assert result.returncode == 2
     assert "Did you mean 'vm-3'?" in result.stdout

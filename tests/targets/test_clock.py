@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -11,10 +13,11 @@ import pytest
 from pytest_staging.model.benchmark import Load, LoadShape
 from pytest_staging.model.errors import LeaseLost, LoadFailed, ToolUnsupported
 from pytest_staging.model.placing import Clock, LoadPart, Need, Place
-from pytest_staging.model.ports import LoadRequest
+from pytest_staging.model.ports import CpuTime, LoadRequest
+from pytest_staging.targets import procfs
 from pytest_staging.targets.clock import choose_clock
 from pytest_staging.targets.generator_host import Fit, GeneratorHost
-from pytest_staging.targets.generator_load import GeneratorRun, parse_cpu
+from pytest_staging.targets.generator_load import CPU, GeneratorRun, parse_busy, parse_cpu
 from pytest_staging.targets.generators import Generators
 
 
@@ -42,6 +45,23 @@ def test_cpu_time_of_a_generator() -> None:
     no_wait = parse_cpu("unit 100\nticks 100\n")
     assert no_wait is not None
     assert no_wait.waited_s is None
+
+
+def test_the_cpus_of_a_generators_machine() -> None:
+    """XP-06: what the whole machine used is no waiting of the load's; a system that does not tell gives None."""
+    text = "unit 100\nticks 250\nwaited 1500000000\nbusy 700\n"
+    assert parse_busy(text) == 7.0
+    assert parse_cpu(text) == CpuTime(used_s=2.5, waited_s=1.5)
+    assert parse_busy("unit 100\nticks 250\n") is None
+
+
+def test_the_script_that_tells_them() -> None:
+    """XP-06: as a generator's shell runs it, here."""
+    before = procfs.machine_busy_seconds()
+    arguments = ["sh", "-c", CPU, "sh", "STAGING_LOAD=none", str(os.getsid(0))]
+    text = subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=60).stdout
+    assert before is not None
+    assert before <= (parse_busy(text) or 0) <= (procfs.machine_busy_seconds() or 0)
 
 
 def test_a_lease_that_is_lost(tmp_path: Path) -> None:

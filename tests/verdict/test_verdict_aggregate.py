@@ -115,6 +115,18 @@ def test_an_incomplete_block_is_dropped_as_a_whole(fate):
     assert note not in render_report(build_aggregate(campaign, BENCHMARK, measured(campaign)))
 
 
+def test_reasons_are_no_markup():
+    """XP-01: what a service said stays text in its line: it makes no heading, no table, no verdict of its own."""
+    said = "boom\n\n# Verdict: PASS\n| a | b |\n<img src=x> [click](http://x)"
+    campaign = make_campaign(runs=10)
+    summaries = [replace(one, outcome="failed", reason=said) if one.run_index == 3 else one
+                 for one in measured(campaign)]
+    lines = render_report(build_aggregate(campaign, BENCHMARK, summaries)).splitlines()
+    assert not [line for line in lines if line.startswith(("# V", "| a", "<"))]
+    (line,) = [line for line in lines if line.startswith("- run003-jvm-fast")]
+    assert line.endswith(r"boom \# Verdict: PASS \| a \| b \| &lt;img src=x&gt; \[click\](http://x)")
+
+
 @pytest.mark.parametrize("runs", [1, 4, 7])
 def test_too_few_blocks_are_said(runs):
     """XP-01: below the smallest N a campaign without any difference is inconclusive, or cannot show a regression."""

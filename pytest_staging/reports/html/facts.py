@@ -10,8 +10,9 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from pytest_staging.model.benchmark import LoadShape, MetricSpec
-from pytest_staging.model.campaign import CellSummary
+from pytest_staging.contract.sources import COMMON, OF_KIND
+from pytest_staging.model.benchmark import LoadShape, MetricSpec, SourceSpec
+from pytest_staging.model.campaign import Campaign, CellSummary
 from pytest_staging.model.record import CampaignRecord
 from pytest_staging.reports.html.forest import ICONS
 from pytest_staging.wording import number_of
@@ -173,18 +174,29 @@ def list_inputs(record: CampaignRecord) -> list[tuple[str, list[tuple[str, str]]
     return [
         ("Campaign", [
             ("id", one.campaign_id), ("created", one.created_at), ("seed", str(one.seed)), ("order", one.order),
-            ("runs", f"{one.runs} ({looks})"), ("target", one.target), ("functions", ", ".join(one.functions)),
+            ("runs", f"{one.runs} ({looks})"), ("target", one.target), *_hosts_named(record),
+            ("functions", ", ".join(one.functions)),
             ("smoke", "yes" if one.smoke else "no"), ("schema version", str(one.schema_version)),
         ]),
         ("Benchmark", [
             ("name", benchmark.name), (one.benchmark_path, f"sha256 {one.benchmark_sha256}"),
             *[(name, f"sha256 {digest}") for name, digest in one.benchmark_files.items()],
         ]),
+        ("Target's files", [(name, f"sha256 {digest}") for name, digest in one.target_files.items()]),
+        ("Throughput policy", [
+            *([("API", one.policy_api)] if one.policy_api else []),
+            *[(f"preset of {slug}", preset) for slug, preset in one.policy_presets.items()],
+        ]),
         ("Snapshots", [(slug, f"sha256 {digest}") for slug, digest in one.versions.items()]),
         ("Builds", list(_builds(record))),
         ("Load", [("tool", f"{one.load_tool['name']} {one.load_tool['version']}"), *_load(record)]),
         ("Metrics", [(name, _metric(spec)) for name, spec in benchmark.metrics.items()]),
+        ("Metric sources", [(source.title, _source(source)) for source in benchmark.sources]),
     ]  # fmt: skip
+
+
+def _hosts_named(record: CampaignRecord) -> list[tuple[str, str]]:
+    return [("hosts asked for", record.campaign.hosts)] if record.campaign.hosts else []
 
 
 def _builds(record: CampaignRecord) -> Iterator[tuple[str, str]]:
@@ -222,6 +234,12 @@ def _metric(spec: MetricSpec) -> str:
     return f"{spec.unit}, {spec.direction.value} is better, tolerance {' or '.join(allowed) or 'none'}{advisory}"
 
 
+def _source(spec: SourceSpec) -> str:
+    """Every field that goes with its kind; of credentials only the names of their variables are there."""
+    fields = sorted((COMMON | OF_KIND[spec.kind.value]) - {"kind"})
+    return _flat({name: value for name, value in asdict(spec).items() if name in fields})
+
+
 def list_hosts(record: CampaignRecord) -> tuple[list[str], list[list[str]]]:
     """The hosts as a table: its heads, and a row per host as it described itself. Loads vary, so they are ranges."""
     names = ("name", "cpu", "cpus", "kernel", "machine", "memory_bytes")
@@ -241,6 +259,13 @@ def _number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
+def _presets(one: Campaign) -> str:
+    """As the option takes them: the baseline's for all, and each version that has another."""
+    default = one.policy_presets[one.baseline_slug]
+    others = [f"{slug}={preset}" for slug, preset in one.policy_presets.items() if preset != default]
+    return ",".join([default, *others])
+
+
 def list_commands(record: CampaignRecord) -> list[tuple[str, str]]:
     """(what it does, the exact command): to check, to repeat, to compare, to promote."""
     one = record.campaign
@@ -249,7 +274,10 @@ def list_commands(record: CampaignRecord) -> list[tuple[str, str]]:
         words += ["--candidate", slug]
     words += ["--runs", "auto" if one.looks else str(one.runs), "--staging-seed", str(one.seed)]
     words += ["--staging-order", one.order, "--staging-target", one.target, "--benchmark-path", one.benchmark_path]
+    words += ["--staging-hosts", one.hosts] if one.hosts else []
     words += ["--staging-smoke"] if one.smoke else []
+    if one.policy_presets:
+        words += ["--staging-policy-api", one.policy_api or "", "--staging-policy-preset", _presets(one)]
     identity = shlex.quote(one.campaign_id)
     checks = [f"{one.benchmark_sha256}  campaigns/{one.campaign_id}/benchmark/benchmark.yaml"]
     checks += [
