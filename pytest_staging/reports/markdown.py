@@ -107,7 +107,7 @@ def render_missing(missing: Sequence[Mapping[str, Any]]) -> list[str]:
         if one["metric"] is not None:
             key = (one["metric"], one["reason"])
             grouped[key] = grouped.get(key, 0) + 1
-    return lines + [f"{metric} in {count} cells: {reason}" for (metric, reason), count in grouped.items()]
+    return lines + [f"{metric} in {number_of(count, 'cell')}: {reason}" for (metric, reason), count in grouped.items()]
 
 
 def show_value(value: float | None, unit: str) -> str:

@@ -6,7 +6,17 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from running import cell_ids, folder_of, make_bad, make_small, read_aggregate, read_summaries, run_campaign, run_pytest
+from running import (
+    QUICK_LOAD,
+    cell_ids,
+    folder_of,
+    make_bad,
+    make_small,
+    read_aggregate,
+    read_summaries,
+    run_campaign,
+    run_pytest,
+)
 
 FILE = "benchmark/benchmark.yaml"
 BROKEN = "import sys\nsys.exit(3)\n"
@@ -140,7 +150,8 @@ def test_ini_options_stand_in_for_the_command_line(tmp_path):
     )
     root = make_small(tmp_path / "w" / "work", candidates=("faster", "other"))
     (root / "benchmark" / "benchmark.yaml").rename(root / "quick.yaml")
-    (root / "benchmark" / "payloads").rename(root / "payloads")
+    for name in ("payloads", QUICK_LOAD.name):
+        (root / "benchmark" / name).rename(root / name)
     (root / "pytest.ini").unlink()
     (root.parent / "pytest.ini").write_text(ini)
     result = run_pytest(root.parent, "--staging-campaign", "--collect-only", "-q")
