@@ -130,7 +130,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "text": (answer(1).replace("1", '"1"', 1), "depth is 1, not a count"),
     "half": (answer(1).replace("1", "1.5", 1), "depth is 1.5, not a count"),
     "true": (answer(1).replace("1", "true", 1), "depth is True, not a count"),
-    "hanging": (hang, "ReadTimeout"),
+    "hanging": (hang, "timed out"),
 }
 
 
